@@ -1,0 +1,1 @@
+"""What an admin of the fleet runs, on a machine without a microphone."""
