@@ -1,0 +1,1 @@
+from tests.soundcard import soundcard  # noqa: F401
