@@ -1,0 +1,141 @@
+"""The database file: its schema, how it's opened, and transactions that survive a power cut."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from agent.errors import KioskError
+
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY, epoch TEXT NOT NULL, at_ns INTEGER NOT NULL, boot TEXT NOT NULL,
+    mono_ns INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, hash BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS boots (
+    ordinal INTEGER PRIMARY KEY, boot TEXT NOT NULL UNIQUE, offset_ns INTEGER NOT NULL, clock TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS segments (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, seq INTEGER NOT NULL, boot TEXT NOT NULL,
+    begin_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, frames INTEGER NOT NULL, rate INTEGER NOT NULL,
+    channels INTEGER NOT NULL, bytes INTEGER NOT NULL, meta_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    truncated INTEGER NOT NULL, provisional INTEGER NOT NULL, state TEXT NOT NULL,
+    present INTEGER NOT NULL, key TEXT, key_clock TEXT, settled_ns INTEGER, reason TEXT, UNIQUE (run, seq));
+CREATE INDEX IF NOT EXISTS segments_kept ON segments (state, id) WHERE present;
+CREATE TABLE IF NOT EXISTS gaps (
+    id INTEGER PRIMARY KEY, boot TEXT NOT NULL, previous_boot TEXT, begin_ns INTEGER NOT NULL,
+    end_ns INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+"""
+
+_PAGE_BYTES: Final = 1024
+"""A quarter of SQLite's default: a commit then costs the card 12 KB instead of 27 (measured, docs/adr/0004)."""
+
+_CACHE_KIB: Final = 512
+"""A quarter of SQLite's default: a process that runs for months must not grow with its ledger."""
+
+_BUSY_S: Final = 10.0
+"""How long to wait for the other process's transaction. They last milliseconds; a dying card may take seconds."""
+
+
+class LedgerDamaged(KioskError):
+    """The database can't be understood; the recorder sets it aside and rebuilds (invariant 3)."""
+
+
+class Database:
+    """One thread's connection."""
+
+    def __init__(self, path: Path, *, create: bool, read_only: bool) -> None:
+        """Raises KioskError when the file isn't there, can't be used or is a newer release's, LedgerDamaged."""
+        self.path = path
+        if not create and not path.exists():
+            raise KioskError(
+                "open ledger",
+                place=str(path),
+                cause="it does not exist",
+                hint="the recorder makes it: is it running, and is `spool.path` right?",
+                retryable=True,
+            )
+        with self._told_apart("open ledger"):
+            self.connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+            if create:
+                self.connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA temp_store = MEMORY")
+            self.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self.fresh = self._version() == 0
+            self._check_version(create=create)
+            if create and self.fresh:
+                self.connection.executescript(_SCHEMA)
+            # Read-only is asked of SQLite, not of the file: a WAL reader must be able to make the -shm file.
+            if read_only:
+                self.connection.execute("PRAGMA query_only = ON")
+
+    def founded(self) -> None:
+        """The first entry is made: last of all, because the courier takes the version for the sign to begin."""
+        self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def check(self) -> None:
+        """Raises LedgerDamaged when SQLite finds its own structures broken."""
+        with self._told_apart("check ledger"):
+            found = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise LedgerDamaged("check ledger", place=str(self.path), cause=found)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside becomes durable together at its end, or not at all. Nests into the outermost."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            # SQLite has already rolled back by itself when the card is full or fails.
+            with suppress(sqlite3.OperationalError):
+                self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _check_version(self, *, create: bool) -> None:
+        version = self._version()
+        if version > SCHEMA_VERSION:
+            raise KioskError(
+                "open ledger",
+                place=str(self.path),
+                cause=f"it was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})",
+                hint="install the newer release again",
+            )
+        if self.fresh and not create:
+            self.connection.close()
+            raise KioskError(
+                "open ledger",
+                place=str(self.path),
+                cause="the recorder is only just making it",
+                hint="try again in a moment",
+                retryable=True,
+            )
+
+    @contextmanager
+    def _told_apart(self, operation: str) -> Iterator[None]:
+        """A file that can't be used now (locked, read-only, failing card) isn't a damaged one."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise KioskError(
+                operation,
+                place=str(self.path),
+                cause=str(error),
+                hint="check that this user may write there and that the card is sound",
+                retryable=True,
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerDamaged(operation, place=str(self.path), cause=str(error)) from error

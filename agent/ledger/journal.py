@@ -1,0 +1,107 @@
+"""The journal: append-only, each entry chained to the one before by its hash. Everything else is derived from it.
+
+`hash` = SHA-256(previous hash ‖ canonical JSON of [seq, epoch, at_ns, boot, mono_ns, kind, body]); the first entry
+follows 32 zero bytes. Canonical: keys sorted, no blanks, UTF-8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hw.clock import Clock
+
+_GENESIS: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry."""
+
+    seq: int
+    epoch: str
+    at_ns: int
+    boot: str
+    mono_ns: int
+    kind: str
+    body: dict[str, Any]
+    hash: bytes
+
+
+class Journal:
+    """Appends to and reads the journal through one connection. Appending belongs inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._db = connection
+        self._clock = clock
+
+    def begin(self) -> None:
+        """Enter the first entry of a new epoch, unless there is one."""
+        if self.head()[0] == 0:
+            self._enter(0, _GENESIS, secrets.token_hex(6), "epoch", {})
+
+    def append(self, kind: str, **body: object) -> None:
+        """Enter something that happened now."""
+        seq, previous = self.head()
+        self._enter(seq, previous, self.epoch(), kind, body)
+
+    def epoch(self) -> str:
+        """The id of this custody epoch: it changes only when a ledger was lost."""
+        row = self._db.execute("SELECT epoch FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+        return str(row[0])
+
+    def head(self) -> tuple[int, bytes]:
+        """Sequence number and hash of the newest entry; zeros before the first."""
+        row = self._db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+        return (0, _GENESIS) if row is None else (int(row[0]), bytes(row[1]))
+
+    def entries(self, since: int = 0) -> Iterator[Entry]:
+        """The entries in order, from after sequence number `since`."""
+        rows = self._db.execute(
+            "SELECT seq, epoch, at_ns, boot, mono_ns, kind, body, hash FROM journal WHERE seq > ? ORDER BY seq",
+            (since,),
+        )
+        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in rows:
+            yield Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
+
+    def broken_link(self) -> int | None:
+        """Sequence number of the first entry whose hash doesn't follow from the one before, or None."""
+        previous = _GENESIS
+        expected = None
+        for entry in self.entries():
+            follows = expected is None or entry.seq == expected
+            if not follows or entry.hash != _link(previous, entry):
+                return entry.seq
+            previous, expected = entry.hash, entry.seq + 1
+        return None
+
+    def _enter(self, seq: int, previous: bytes, epoch: str, kind: str, body: dict[str, Any]) -> None:
+        clock = self._clock
+        entry = Entry(seq + 1, epoch, clock.wall_ns(), clock.boot, clock.monotonic_ns(), kind, body, b"")
+        self._db.execute(
+            "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.seq,
+                entry.epoch,
+                entry.at_ns,
+                entry.boot,
+                entry.mono_ns,
+                entry.kind,
+                _canonical(entry.body),
+                _link(previous, entry),
+            ),
+        )
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _link(previous: bytes, entry: Entry) -> bytes:
+    content = [entry.seq, entry.epoch, entry.at_ns, entry.boot, entry.mono_ns, entry.kind, entry.body]
+    return hashlib.sha256(previous + _canonical(content).encode()).digest()

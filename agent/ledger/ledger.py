@@ -1,0 +1,201 @@
+"""The ledger as its writers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from agent.ledger.census import Census
+from agent.ledger.database import Database
+from agent.ledger.journal import Entry, Journal
+from agent.ledger.queries import SEGMENT_COLUMNS, Queries
+from agent.ledger.records import Boot, ClockState, Gap, Segment, State
+from agent.spool import SegmentName
+from hw.clock import Clock
+
+
+class Ledger(Queries):
+    """One thread's connection to the ledger: reads what everybody reads, and enters what happens."""
+
+    def __init__(self, path: Path, clock: Clock, *, create: bool = False, read_only: bool = False) -> None:
+        """Open the ledger at `path`.
+
+        Raises KioskError when it doesn't exist (and `create` is off), can't be used now or belongs to a newer release,
+        LedgerDamaged when it isn't a readable database.
+        """
+        self._database = Database(path, create=create, read_only=read_only)
+        super().__init__(self._database.connection)
+        self._clock = clock
+        self._journal = Journal(self._db, clock)
+        if create and self._database.fresh:
+            with self.transaction():
+                self._journal.begin()
+            self._database.founded()
+
+    def close(self) -> None:
+        """Let go of the database. What was committed stays."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside becomes durable together at its end, or not at all. Nests into the outermost."""
+        with self._database.transaction():
+            yield
+
+    @contextmanager
+    def census(self, found: Iterable[tuple[str, int, bool]]) -> Iterator[Census]:
+        """Hold the files found in `sealed/` (run, seq, whether it is the audio) against what should be there."""
+        census = Census(self._db, found)
+        try:
+            yield census
+        finally:
+            census.close()
+
+    def check(self) -> None:
+        """Raises LedgerDamaged when SQLite finds its own structures broken."""
+        self._database.check()
+
+    # The journal.
+
+    def epoch(self) -> str:
+        """The id of this custody epoch: it changes only when a ledger was lost."""
+        return self._journal.epoch()
+
+    def head(self) -> tuple[int, bytes]:
+        """Sequence number and hash of the newest journal entry."""
+        return self._journal.head()
+
+    def entries(self, since: int = 0) -> Iterator[Entry]:
+        """The journal in order, from after sequence number `since`."""
+        return self._journal.entries(since)
+
+    def broken_link(self) -> int | None:
+        """Sequence number of the first journal entry whose hash doesn't follow from the one before, or None."""
+        return self._journal.broken_link()
+
+    # What the recorder writes.
+
+    def begin_boot(self, offset_ns: int, clock: ClockState) -> None:
+        """Note that this boot exists. Repeats are ignored: a restart of the process isn't a boot."""
+        with self.transaction():
+            known = self._db.execute("SELECT 1 FROM boots WHERE boot = ?", (self._clock.boot,)).fetchone()
+            if known is None:
+                self.add_boot(Boot(self._clock.boot, offset_ns, clock))
+
+    def add_boot(self, boot: Boot) -> None:
+        """Note a boot, this one or (while rebuilding) an earlier one."""
+        with self.transaction():
+            self._journal.append("boot", of=boot.boot, offset_ns=boot.offset_ns, clock=boot.clock)
+            self._db.execute(
+                "INSERT INTO boots (boot, offset_ns, clock) VALUES (?, ?, ?)", (boot.boot, boot.offset_ns, boot.clock)
+            )
+
+    def retime(self, boot: Boot) -> None:
+        """Repair the offset of a boot; everything of it that has no key yet moves along."""
+        with self.transaction():
+            self._journal.append("retimed", of=boot.boot, offset_ns=boot.offset_ns, clock=boot.clock)
+            self._db.execute(
+                "UPDATE boots SET offset_ns = ?, clock = ? WHERE boot = ?", (boot.offset_ns, boot.clock, boot.boot)
+            )
+
+    def seal(self, segment: Segment) -> None:
+        """Enter a segment whose files already are durable under `sealed/`."""
+        body = {
+            "run": segment.run,
+            "seq": segment.seq,
+            "of": segment.boot,
+            "begin_ns": segment.begin_ns,
+            "end_ns": segment.end_ns,
+            "frames": segment.frames,
+            "rate": segment.rate,
+            "channels": segment.channels,
+            "bytes": segment.bytes,
+            "sha256": segment.sha256,
+            "truncated": segment.truncated,
+            "provisional": segment.provisional,
+        }
+        with self.transaction():
+            self._journal.append("sealed", **body)
+            places = ", ".join("?" * len(Segment.__slots__))
+            self._db.execute(
+                f"INSERT INTO segments ({SEGMENT_COLUMNS}) VALUES ({places})",
+                tuple(getattr(segment, column) for column in Segment.__slots__),
+            )
+
+    def gap(self, gap: Gap) -> None:
+        """Enter an interval that wasn't recorded."""
+        body = {"of": gap.boot, "begin_ns": gap.begin_ns, "end_ns": gap.end_ns, "reason": gap.reason}
+        if gap.previous_boot is not None:
+            body["previous"] = gap.previous_boot
+        with self.transaction():
+            self._journal.append("gap", **body)
+            self._db.execute(
+                "INSERT INTO gaps (boot, previous_boot, begin_ns, end_ns, reason) VALUES (?, ?, ?, ?, ?)",
+                (gap.boot, gap.previous_boot, gap.begin_ns, gap.end_ns, gap.reason),
+            )
+
+    def settle(self, name: SegmentName, state: State, reason: str) -> bool:
+        """Enter what became of a segment here (evicted, erased, …). Its file may go only after this.
+
+        False, and nothing is entered, when the courier acknowledged it meanwhile: then that is what became of it.
+        """
+        with self.transaction():
+            changed = self._db.execute(
+                "UPDATE segments SET state = ?, reason = ?, settled_ns = ? "
+                "WHERE run = ? AND seq = ? AND state != 'acknowledged'",
+                (state, reason, self._clock.wall_ns(), name.run, name.seq),
+            )
+            if not changed.rowcount:
+                return False
+            self._journal.append(state, run=name.run, seq=name.seq, reason=reason)
+            return True
+
+    def empty(self, name: SegmentName) -> None:
+        """Enter that a segment was begun but held nothing. Its file may go only after this."""
+        with self.transaction():
+            self._journal.append("empty", run=name.run, seq=name.seq)
+
+    def forget_files(self, names: Iterable[SegmentName]) -> None:
+        """Cache that these files are gone (they were settled or acknowledged before)."""
+        with self.transaction():
+            self._db.executemany(
+                "UPDATE segments SET present = 0 WHERE run = ? AND seq = ?", [(name.run, name.seq) for name in names]
+            )
+
+    # What the courier writes.
+
+    def fix_key(self, name: SegmentName, key: str, clock: ClockState) -> None:
+        """Fix the object key of a segment, before the first attempt and for ever."""
+        with self.transaction():
+            self._journal.append("keyed", run=name.run, seq=name.seq, key=key, clock=clock)
+            self._db.execute(
+                "UPDATE segments SET key = ?, key_clock = ? WHERE run = ? AND seq = ? AND key IS NULL",
+                (key, clock, name.run, name.seq),
+            )
+
+    def acknowledge(self, name: SegmentName, how: str) -> None:
+        """Enter that the store verifiably holds this segment. Also for one that was evicted meanwhile."""
+        with self.transaction():
+            self._journal.append("acknowledged", run=name.run, seq=name.seq, how=how)
+            self._db.execute(
+                "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
+                (how, self._clock.wall_ns(), name.run, name.seq),
+            )
+
+    # What both count.
+
+    def count(self, **increments: float) -> None:
+        """Add to the counters that survive restarts."""
+        with self.transaction():
+            self._db.executemany(
+                "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                [(name, value) for name, value in increments.items() if value],
+            )

@@ -1,0 +1,151 @@
+"""The capture thread: microphone to ring, for ever.
+
+It never waits for anything but the microphone. An absent, vanished or frozen microphone is a state, not an error:
+it's looked for about once a second. Outside the schedule's hours the PCM is closed, so the room can't be heard.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from agent.errors import KioskError
+from agent.ledger import GapReason
+from agent.recorder.drift import Drift
+from agent.recorder.ring import Ring
+from agent.recorder.vitals import Vitals
+from hw.alsa import Block, Microphone, Overrun
+from hw.clock import Clock
+
+log = logging.getLogger(__name__)
+
+PERIOD_S: Final = 0.5
+"""How often the microphone wakes us. Each wake-up costs a quarter of a millisecond whatever is in it; of a buffer of
+2 s this leaves 1.5 s of slack (docs/adr/0005)."""
+
+FROZEN_AFTER_S: Final = 2.5
+"""DESIGN §4: a frozen microphone is noticed within 3 s."""
+
+RETRY_S: Final = 1.0
+"""DESIGN §4: recording resumes within 5 s of the microphone's return."""
+
+_SCHEDULE_CHECK_S: Final = 1.0
+
+
+class Capture:
+    """Reads one microphone into the ring. `run` is the thread's body; everything in it belongs to that thread."""
+
+    def __init__(
+        self,
+        open_microphone: Callable[[], Microphone],
+        ring: Ring,
+        clock: Clock,
+        stop: threading.Event,
+        vitals: Vitals,
+        allowed: Callable[[], bool],
+        drift: Drift,
+    ) -> None:
+        """`allowed` says whether the schedule wants the room to be heard now."""
+        self._open = open_microphone
+        self._ring = ring
+        self._clock = clock
+        self._stop = stop
+        self._vitals = vitals
+        self._allowed = allowed
+        self._drift = drift
+        self._microphone: Microphone | None = None
+
+    def run(self) -> None:
+        """Until `stop`. Raises KioskError when the very first attempt shows that the request can never be granted."""
+        try:
+            while not self._stop.is_set():
+                self.step()
+        finally:
+            self._close()
+            self._ring.close()
+
+    def step(self) -> None:
+        """One turn: listen for a while, or wait for what is missing."""
+        if not self._allowed():
+            self._idle()
+        elif self._microphone is None:
+            self._try_to_open()
+        else:
+            self._listen(self._microphone)
+
+    def wake(self) -> None:
+        """From another thread: end the wait for audio at once."""
+        microphone = self._microphone
+        if microphone is not None:
+            microphone.wake()
+
+    def _idle(self) -> None:
+        if self._vitals.microphone != "idle":
+            self._lose("schedule")
+            self._vitals.microphone = "idle"
+            self._vitals.trouble = ""
+        self._clock.wait(self._stop, _SCHEDULE_CHECK_S)
+
+    def _try_to_open(self) -> None:
+        try:
+            self._microphone = self._open()
+        except KioskError as error:
+            if not error.retryable and self._vitals.microphone == "starting":
+                raise
+            self._missing(error)
+            self._clock.wait(self._stop, RETRY_S)
+
+    def _listen(self, microphone: Microphone) -> None:
+        try:
+            heard = microphone.read(FROZEN_AFTER_S)
+        except KioskError as error:
+            self._missing(error)
+            return
+        if isinstance(heard, Block):
+            self._heard(heard)
+        elif isinstance(heard, Overrun):
+            log.warning("overrun: sound was lost before it could be read (%s)", heard.cause)
+            self._drift.broken()
+            self._ring.interrupt("overrun", heard.noticed_ns)
+        elif not self._stop.is_set():
+            self._missing(
+                KioskError(
+                    "hear microphone",
+                    cause=f"it gave no sound for {FROZEN_AFTER_S:g} s",
+                    hint="it is opened anew by itself; if this stays, pull and replug it",
+                    retryable=True,
+                )
+            )
+
+    def _heard(self, block: Block) -> None:
+        self._ring.put(block)
+        vitals = self._vitals
+        if vitals.microphone != "recording":
+            vitals.microphone = "recording"
+            vitals.trouble = ""
+            log.info("microphone is heard")
+            if vitals.first_frame_ns is None:
+                vitals.first_frame_ns = block.ended_ns
+        vitals.heard_ns = block.ended_ns
+        vitals.drift_ppm = self._drift.heard(block.frames, block.ended_ns)
+
+    def _missing(self, error: KioskError) -> None:
+        if self._vitals.microphone != "waiting_for_microphone":
+            log.error("%s", error)
+            self._lose("unplugged")
+            self._vitals.microphone = "waiting_for_microphone"
+        else:
+            self._close()
+        self._vitals.trouble = str(error)
+
+    def _lose(self, reason: GapReason) -> None:
+        self._close()
+        self._drift.broken()
+        self._ring.interrupt(reason, self._clock.monotonic_ns())
+
+    def _close(self) -> None:
+        if self._microphone is not None:
+            self._microphone.close()
+            self._microphone = None

@@ -1,0 +1,326 @@
+"""What the recorder does first: understand what a crash or a power cut left, and make files and ledger agree.
+
+Every step can be cut short and repeated; a second recovery finds nothing to do. In order:
+
+    1. finish a move into `sealed/` that was cut in between
+    2. cut each `open/*.part` back to its last record whose hash is right, mend its header, seal it as truncated;
+       drop it (as `empty`) when nothing of it became durable
+    3. enter every sealed file that the ledger doesn't know; set aside what can't be understood
+    4. remove files the ledger has settled; mark segments whose file is gone as lost
+
+The ledger's word about removal always comes before the removal (invariant 2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from agent.ledger import Boot, Ledger, Segment
+from agent.recorder.flac import STREAMINFO_END, with_total_frames
+from agent.recorder.segment import hash_file, move_into_sealed
+from agent.sidecar import (
+    CUT,
+    HEADER_BYTES,
+    RECORD_BYTES,
+    Record,
+    Sidecar,
+    SidecarDamaged,
+    read_sidecar,
+    segment_of,
+)
+from agent.spool import (
+    AUDIO_SUFFIX,
+    META_SUFFIX,
+    PART_SUFFIX,
+    Layout,
+    SegmentFile,
+    SegmentName,
+    files_below,
+    sync_directory,
+)
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What recovery did, for the journal of the service and for tests."""
+
+    truncated: list[SegmentName] = field(default_factory=list)
+    empty: list[SegmentName] = field(default_factory=list)
+    entered: list[SegmentName] = field(default_factory=list)
+    lost: list[SegmentName] = field(default_factory=list)
+    removed: list[SegmentName] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        told = {name: getattr(self, name) for name in Recovered.__slots__}
+        return ", ".join(f"{len(names)} {what}" for what, names in told.items() if names) or "nothing"
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in Recovered.__slots__)
+
+
+def recover(layout: Layout, ledger: Ledger) -> Recovered:
+    """Make spool and ledger agree. Durable on return. Raises OSError when the card fails."""
+    done = Recovered()
+    _finish_moves(layout)
+    # Sealed files first: they are older than what was being written, and a rebuilt ledger is entered in order.
+    _reconcile(layout, ledger, done)
+    _recover_parts(layout, ledger, done)
+    for entry in list(files_below(layout.open)):
+        _set_stranger_aside(layout, entry, done)
+    return done
+
+
+def _recover_parts(layout: Layout, ledger: Ledger, done: Recovered) -> None:
+    found = _stems(layout.open)
+    for stem in sorted(found[PART_SUFFIX] | found[META_SUFFIX]):
+        _recover_open(layout, ledger, SegmentName.parse(stem), done)
+
+
+def quarantine(layout: Layout, *paths: Path) -> None:
+    """Set files aside for a person to look at; durable on return. Missing ones are skipped."""
+    for path in paths:
+        try:
+            path.rename(layout.quarantine / path.name)
+        except FileNotFoundError:
+            continue
+        sync_directory(path.parent)
+    sync_directory(layout.quarantine)
+
+
+def _finish_moves(layout: Layout) -> None:
+    """Bring a pair that was parted by a cut move together again, on the side where its audio is."""
+    opened = _stems(layout.open)
+    for stem in opened[PART_SUFFIX] - opened[META_SUFFIX]:
+        meta = layout.meta(SegmentName.parse(stem))
+        if meta.exists():
+            meta.rename(layout.open / meta.name)
+    for stem in opened[META_SUFFIX] - opened[PART_SUFFIX]:
+        name = SegmentName.parse(stem)
+        if layout.audio(name).exists() and not layout.meta(name).exists():
+            layout.open_meta(name).rename(layout.meta(name))
+    sync_directory(layout.open)
+    sync_directory(layout.sealed)
+
+
+def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recovered) -> None:
+    part, meta = layout.part(name), layout.open_meta(name)
+    if ledger.segment(name) is not None:
+        log.error("segment %s is being written although the ledger has it sealed: it goes to quarantine", name)
+        quarantine(layout, part, meta)
+        done.quarantined.append(str(name))
+        return
+    if not part.exists():
+        _drop_empty(ledger, name, done, meta)
+        return
+    try:
+        sidecar = read_sidecar(meta)
+        if sidecar.header.name != name:
+            raise SidecarDamaged("it speaks of another segment")
+    except FileNotFoundError:
+        sidecar = None
+    except SidecarDamaged as error:
+        log.warning("segment %s: sidecar unusable: %s", name, error)
+        sidecar = None
+    if sidecar is None:
+        if part.stat().st_size == 0:
+            _drop_empty(ledger, name, done, part, meta)
+        else:
+            quarantine(layout, part, meta)
+            done.quarantined.append(str(name))
+        return
+    kept = _last_true_record(part, sidecar)
+    if kept is None and any(record.frames for record in sidecar.records):
+        log.warning("segment %s isn't what its sidecar vouches for: it goes to quarantine", name)
+        quarantine(layout, part, meta)
+        done.quarantined.append(str(name))
+        return
+    if kept is None or kept[1].frames == 0:
+        _drop_empty(ledger, name, done, part, meta)
+        return
+    position, record = kept
+    segment = _cut_and_seal(layout, sidecar, position, record)
+    with ledger.transaction():
+        _know_boot(ledger, sidecar)
+        ledger.seal(segment)
+        ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
+    done.truncated.append(name)
+
+
+def _last_true_record(part: Path, sidecar: Sidecar) -> tuple[int, Record] | None:
+    """The newest record whose bytes are really there, with its position.
+
+    The header may already have been mended for a short segment: a record's hash holds for the header as planned, or,
+    for the final record, as it is now.
+    """
+    with part.open("rb") as file:
+        head = file.read(STREAMINFO_END)
+    if len(head) < STREAMINFO_END:
+        return None
+    planned = with_total_frames(head, sidecar.header.planned_frames)
+    size = part.stat().st_size
+    for position in reversed(range(len(sidecar.records))):
+        record = sidecar.records[position]
+        start = head if record.final else planned
+        if record.size <= size and _digest(part, start, record.size) == record.digest:
+            return position, record
+    return None
+
+
+def _digest(path: Path, head: bytes, size: int) -> bytes:
+    """SHA-256 of the first `size` bytes of a file whose first bytes are taken to be `head`."""
+    digest = hashlib.sha256(head)
+    with path.open("rb") as file:
+        file.seek(len(head))
+        left = size - len(head)
+        while left > 0 and (chunk := file.read(min(left, _READ_BYTES))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.digest()
+
+
+def _cut_and_seal(layout: Layout, sidecar: Sidecar, position: int, record: Record) -> Segment:
+    """Cut the files back to `record`, mend the header, add the CUT record, move both into `sealed/`."""
+    header = sidecar.header
+    part, meta = layout.part(header.name), layout.open_meta(header.name)
+    with part.open("r+b") as audio:
+        audio.truncate(record.size)
+        if not record.final:
+            head = audio.read(STREAMINFO_END)
+            audio.seek(0)
+            audio.write(with_total_frames(head, record.frames))
+        audio.flush()
+        os.fsync(audio.fileno())
+    if not record.final:
+        record = replace(record, kind=CUT, digest=hash_file(part).digest())
+        with meta.open("r+b") as file:
+            file.truncate(HEADER_BYTES + (position + 1) * RECORD_BYTES)
+            file.seek(0, os.SEEK_END)
+            file.write(record.pack(position + 1))
+            file.flush()
+            os.fsync(file.fileno())
+    move_into_sealed(layout, part, meta, layout.audio(header.name), layout.meta(header.name))
+    return segment_of(header, record, layout.meta(header.name).stat().st_size)
+
+
+def _drop_empty(ledger: Ledger, name: SegmentName, done: Recovered, *paths: Path) -> None:
+    ledger.empty(name)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    done.empty.append(name)
+
+
+def _reconcile(layout: Layout, ledger: Ledger, done: Recovered) -> None:
+    """Steps 3 and 4, in one pass over the directory and one over the ledger."""
+    with ledger.census(_sealed_files(layout, done)) as census:
+        lost, settled, unlisted = census.lost(), census.settled(), census.unlisted()
+    for segment in settled:
+        _carry_out(layout, segment, done)
+    for segment in lost:
+        log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
+        ledger.settle(segment.name, "lost", "its file is gone")
+        done.lost.append(segment.name)
+    ledger.forget_files(segment.name for segment in [*settled, *lost])
+    _enter_unlisted(layout, ledger, unlisted, done)
+
+
+def _sealed_files(layout: Layout, done: Recovered) -> Iterator[tuple[str, int, bool]]:
+    """What lies in `sealed/`; strangers are set aside on the way."""
+    for entry in files_below(layout.sealed):
+        file = SegmentFile.parse(entry.name)
+        if file is None or file.suffix not in (AUDIO_SUFFIX, META_SUFFIX):
+            _set_stranger_aside(layout, entry, done)
+        else:
+            yield file.name.run, file.name.seq, file.suffix == AUDIO_SUFFIX
+
+
+def _carry_out(layout: Layout, segment: Segment, done: Recovered) -> None:
+    """Finish what the ledger decided about a file before the lights went out."""
+    if segment.state in ("damaged", "quarantined"):
+        quarantine(layout, layout.audio(segment.name), layout.meta(segment.name))
+        done.quarantined.append(str(segment.name))
+    else:
+        remove_files(layout, segment.name)
+        done.removed.append(segment.name)
+
+
+def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], done: Recovered) -> None:
+    """Sealed files that the ledger doesn't count as present: new to it, or settled and come back."""
+    fresh: list[tuple[Sidecar, Segment]] = []
+    for name in names:
+        known = ledger.segment(name)
+        if known is not None:
+            _carry_out(layout, known, done)
+            continue
+        try:
+            fresh.append(_read_sealed(layout, name))
+        except (OSError, SidecarDamaged) as error:
+            log.warning("segment %s goes to quarantine: %s", name, error)
+            quarantine(layout, layout.audio(name), layout.meta(name))
+            done.quarantined.append(str(name))
+    fresh.sort(key=lambda pair: (pair[0].header.wall_ns, pair[1].begin_ns))
+    with ledger.transaction():
+        for sidecar, segment in fresh:
+            _know_boot(ledger, sidecar)
+            ledger.seal(segment)
+            done.entered.append(segment.name)
+
+
+def _read_sealed(layout: Layout, name: SegmentName) -> tuple[Sidecar, Segment]:
+    """Understand a sealed pair by its sidecar alone. Raises OSError or SidecarDamaged."""
+    audio = layout.audio(name)
+    sidecar = read_sidecar(layout.meta(name))
+    header, end = sidecar.header, sidecar.end
+    if header.name != name or end is None:
+        raise SidecarDamaged("its sidecar is another's, or unfinished")
+    if audio.stat().st_size != end.size or hash_file(audio).digest() != end.digest:
+        raise SidecarDamaged("the audio isn't what its sidecar vouches for")
+    return sidecar, segment_of(header, end, layout.meta(name).stat().st_size)
+
+
+def _know_boot(ledger: Ledger, sidecar: Sidecar) -> None:
+    """A rebuilt ledger learns about earlier boots from the sidecars."""
+    header = sidecar.header
+    if all(boot.boot != header.boot for boot in ledger.boots()):
+        ledger.add_boot(Boot(header.boot, header.wall_ns - header.begin_ns, header.clock))
+
+
+def remove_files(layout: Layout, name: SegmentName) -> int:
+    """Delete a settled segment's files, returning the bytes freed.
+
+    Not durable by itself: recovery removes what comes back.
+    """
+    freed = 0
+    for path in (layout.audio(name), layout.meta(name)):
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        freed += size
+    return freed
+
+
+def _stems(directory: Path) -> dict[str, set[str]]:
+    """The names ("<run>-<seq>") of what lies in a small directory, by suffix."""
+    stems: dict[str, set[str]] = {PART_SUFFIX: set(), AUDIO_SUFFIX: set(), META_SUFFIX: set()}
+    for entry in files_below(directory):
+        file = SegmentFile.parse(entry.name)
+        if file is not None:
+            stems[file.suffix].add(str(file.name))
+    return stems
+
+
+def _set_stranger_aside(layout: Layout, entry: os.DirEntry[str], done: Recovered) -> None:
+    """Files that aren't ours to understand don't lie where recordings are looked for."""
+    quarantine(layout, Path(entry.path))
+    done.quarantined.append(entry.name)

@@ -1,0 +1,191 @@
+"""Who has to go, and when: the cap, the room kept for others, and ages.
+
+Everything under `spool/` is counted to the byte. Before a segment begins, room for the largest it could become is
+reserved, so the cap holds at every moment. What goes first: uploaded recordings, oldest first; then, loudly, those
+not uploaded yet, oldest first; never the one being written.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from agent.contract.keys import utc
+from agent.hours import closed_throughout
+from agent.ledger import Ledger, Segment
+from agent.recorder.recovery import quarantine, remove_files
+from agent.settings import Settings
+from agent.spool import Layout, SegmentFile, SegmentName, files_below
+from hw.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_RESUME_SEGMENTS = 2
+"""With `when_full = "stop"`: how many segments must fit again before recording resumes."""
+
+
+def victims(candidates: Iterable[Segment], excess: int) -> Iterator[Segment]:
+    """The first of `candidates` that together free at least `excess` bytes, or all of them."""
+    for segment in candidates:
+        if excess <= 0:
+            return
+        excess -= segment.bytes + segment.meta_bytes
+        yield segment
+
+
+class Retention:
+    """Keeps the spool within its limits. Belongs to the writer thread; raises OSError when the card fails."""
+
+    def __init__(self, layout: Layout, settings: Settings, ledger: Ledger, clock: Clock) -> None:
+        self._layout = layout
+        self._limits = settings.spool
+        self._reserve = settings.segment_reserve_bytes
+        self._week = settings.recording_week
+        self._zone = ZoneInfo(settings.device.timezone)
+        self._ledger = ledger
+        self._clock = clock
+        self._stopped = False
+        self._removed: set[SegmentName] = set()
+        """Files gone since the last commit: what they were was durable before, that they're gone may wait."""
+        self.used = 0
+        """Bytes of everything under `spool/` but the segment being written, whose room is reserved."""
+        self.recount()
+
+    def recount(self) -> None:
+        """Measure anew, after recovery moved things about. Sealed files never change: the ledger knows their sizes."""
+        loose = (self._layout.open, self._layout.quarantine)
+        self.used = sum(tally.bytes for tally in self._ledger.tally().values())
+        self.used += sum(entry.stat().st_size for directory in loose for entry in files_below(directory))
+
+    def note_sealed(self, size: int) -> None:
+        """A segment has become `size` bytes, sidecar included; its reservation is over."""
+        self.used += size
+
+    def commit_removals(self) -> None:
+        """Let the ledger know which files are gone; call it inside a transaction that happens anyway."""
+        self._ledger.forget_files(self._removed)
+        self._removed.clear()
+
+    def make_room(self) -> bool:
+        """Make room for one segment. False: there is none, and recording has to stop (`spool_full`)."""
+        wanted = self._reserve * (_RESUME_SEGMENTS if self._stopped else 1)
+        excess = self._excess(wanted)
+        if excess > 0:
+            self._remove(victims(self._not_gone(self._ledger.kept("acknowledged")), excess))
+            excess = self._excess(wanted)
+        if excess > 0 and self._limits.when_full == "drop-oldest":
+            self._give_up_oldest(excess)
+            excess = self._excess(wanted)
+        self._stopped = excess > 0
+        return not self._stopped
+
+    def tidy(self) -> None:
+        """Remove what has been here long enough, and set aside what the courier found damaged."""
+        now_ns = self._clock.wall_ns()
+        self._remove(self._not_gone(self._ledger.uploaded_by(now_ns - self._limits.keep_uploaded.ns)))
+        trusted = {boot.boot: boot.offset_ns for boot in self._ledger.boots() if boot.clock != "unsynchronised"}
+        offset_ns = trusted.get(self._clock.boot)
+        if offset_ns is not None:
+            # An age takes two right times: a machine that woke up in 2099 must not give everything up.
+            self._expire(trusted, offset_ns + self._clock.monotonic_ns())
+        self._erase_outside_hours(trusted)
+        self._set_damaged_aside()
+        self._trim_quarantine()
+
+    def _excess(self, wanted: int) -> int:
+        """Bytes that have to go before `wanted` more may come."""
+        over_cap = self.used + wanted - self._limits.cap
+        short_of_free = self._limits.keep_free + wanted - shutil.disk_usage(self._layout.spool).free
+        return max(over_cap, short_of_free)
+
+    def _not_gone(self, segments: Iterable[Segment]) -> Iterator[Segment]:
+        # A file that is gone is still `present` in the ledger until the next commit.
+        return (segment for segment in segments if segment.name not in self._removed)
+
+    def _remove(self, segments: Iterable[Segment]) -> None:
+        for segment in list(segments):
+            self.used -= remove_files(self._layout, segment.name)
+            self._removed.add(segment.name)
+
+    def _give_up_oldest(self, excess: int) -> None:
+        # When even everything wouldn't do, somebody else is filling the card: giving up recordings helps nobody.
+        tally = self._ledger.tally().get("pending")
+        if tally is not None and tally.bytes >= excess:
+            cause = "cap" if self.used + self._reserve > self._limits.cap else "keep_free"
+            self._evict(list(victims(self._ledger.kept("pending"), excess)), cause)
+
+    def _expire(self, trusted: dict[str, int], now_ns: int) -> None:
+        if self._limits.max_age:
+            horizon_ns = now_ns - self._limits.max_age.ns
+            for boot, offset_ns in trusted.items():
+                self._evict(list(self._ledger.pending_until(boot, horizon_ns - offset_ns)), "max_age")
+
+    def _erase_outside_hours(self, trusted: dict[str, int]) -> None:
+        """Judge what was recorded while the clock couldn't tell clinic hours, now that it can (DESIGN §4)."""
+        outside = [
+            segment
+            for segment in self._ledger.provisional()
+            if (offset_ns := trusted.get(segment.boot)) is not None
+            and closed_throughout(
+                self._week, self._zone, utc(offset_ns + segment.begin_ns), utc(offset_ns + segment.end_ns)
+            )
+        ]
+        if not outside:
+            return
+        with self._ledger.transaction():
+            for segment in outside:
+                self._ledger.settle(segment.name, "erased", "schedule")
+        for segment in outside:
+            log.info("recording %s (%.0f s) is erased: it turned out to lie outside the schedule", *_told(segment))
+        self._remove(outside)
+
+    def _evict(self, segments: list[Segment], cause: str) -> None:
+        """Give up recordings that were never uploaded: the ledger first, then the files."""
+        if not segments:
+            return
+        with self._ledger.transaction():
+            given_up = [segment for segment in segments if self._ledger.settle(segment.name, "evicted", cause)]
+            self._ledger.count(evicted_unsent_total=len(given_up))
+        for segment in given_up:
+            log.warning("recording %s (%.0f s) was given up before it was uploaded: %s", *_told(segment), cause)
+        # What the courier acknowledged in this very moment may go as well.
+        self._remove(segments)
+
+    def _set_damaged_aside(self) -> None:
+        damaged = list(self._ledger.kept("damaged"))
+        if not damaged:
+            return
+        with self._ledger.transaction():
+            for segment in damaged:
+                self._ledger.settle(segment.name, "quarantined", segment.reason or "damaged")
+            self._ledger.forget_files(segment.name for segment in damaged)
+            self._ledger.count(segment_errors_total=len(damaged))
+        for segment in damaged:
+            log.error("recording %s (%.0f s) is damaged on the card and goes to quarantine", *_told(segment))
+            quarantine(self._layout, self._layout.audio(segment.name), self._layout.meta(segment.name))
+
+    def _trim_quarantine(self) -> None:
+        held = sorted(((entry.stat(), Path(entry.path)) for entry in files_below(self._layout.quarantine)), key=_age)
+        excess = sum(stat.st_size for stat, _ in held) - self._limits.quarantine_cap
+        for stat, path in held:
+            if excess <= 0:
+                return
+            file = SegmentFile.parse(path.name)
+            if file is not None and self._ledger.segment(file.name) is not None:
+                self._ledger.settle(file.name, "evicted", "quarantine_cap")
+            log.warning("quarantined file %s was given up: quarantine_cap", path.name)
+            path.unlink()
+            excess -= stat.st_size
+            self.used -= stat.st_size
+
+
+def _age(held: tuple[os.stat_result, Path]) -> tuple[int, str]:
+    return held[0].st_mtime_ns, held[1].name
+
+
+def _told(segment: Segment) -> tuple[SegmentName, float]:
+    return segment.name, segment.seconds

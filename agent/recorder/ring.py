@@ -1,0 +1,90 @@
+"""Audio between microphone and card, in RAM.
+
+The capture thread puts, the writer thread takes. Putting never waits: when the card has been slow for longer than
+the ring holds, whole blocks are dropped, the run ends, and the loss is accounted as the gap `overflow`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from agent.ledger import GapReason
+from agent.units import Nanoseconds
+from hw.alsa import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Audio ends here: the next block, if any, begins another run. From `at_ns` on, `reason` holds."""
+
+    reason: GapReason
+    at_ns: Nanoseconds
+
+
+class Ring:
+    """A bounded queue of blocks and breaks, in the order in which they happened."""
+
+    def __init__(self, capacity_frames: int) -> None:
+        self._capacity = capacity_frames
+        self._items: deque[Block | Break] = deque()
+        self._changed = threading.Condition()
+        self._frames = 0
+        self._wanted = 0
+        """Frames the waiting writer wants to see before it's worth waking it."""
+        self._dropping = False
+        self._closed = False
+        self.dropped_frames = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames waiting for the writer."""
+        return self._frames
+
+    def put(self, block: Block) -> None:
+        """Append a block, or drop it when there is no room."""
+        with self._changed:
+            if self._frames + block.frames > self._capacity:
+                if not self._dropping:
+                    self._dropping = True
+                    self._items.append(Break("overflow", block.ended_ns))
+                self.dropped_frames += block.frames
+                return
+            self._dropping = False
+            self._items.append(block)
+            self._frames += block.frames
+            if self._frames >= self._wanted:
+                self._changed.notify()
+
+    def interrupt(self, reason: GapReason, at_ns: Nanoseconds) -> None:
+        """Say that the stream is broken from `at_ns` on. Breaks always find room: they hold no audio."""
+        with self._changed:
+            self._items.append(Break(reason, at_ns))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """No more will be put; `take` drains what is there and then reports the end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self, frames: int, timeout_s: float) -> list[Block | Break] | None:
+        """Everything waiting, once that is `frames` frames, a break or `timeout_s` old; None after the end.
+
+        The list is empty when nothing came in time.
+        """
+        with self._changed:
+            self._wanted = frames
+            self._changed.wait_for(
+                lambda: self._closed or self._frames >= frames or isinstance(self._last(), Break), timeout_s
+            )
+            if not self._items:
+                return None if self._closed else []
+            taken = list(self._items)
+            self._items.clear()
+            self._frames = 0
+            return taken
+
+    def _last(self) -> Block | Break | None:
+        return self._items[-1] if self._items else None

@@ -1,0 +1,43 @@
+"""What the recorder's threads tell each other about how they are doing.
+
+Plain attributes, each written by one thread and read by the main thread, which turns them into a `RecorderStatus`
+about once a second. Assignments of whole objects are atomic in Python; nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from agent.recorder.levels import Levels
+from agent.status import RecorderState
+
+
+@dataclass(slots=True)
+class Vitals:
+    """`microphone` and `heard_ns` are the capture thread's; everything else is the writer's."""
+
+    microphone: RecorderState = "starting"
+    """What capture is doing: `recording`, `idle` or `waiting_for_microphone`."""
+    trouble: str = ""
+    """What keeps the microphone from being heard, for a person."""
+    heard_ns: int | None = None
+    """Monotonic time of the newest frame."""
+    first_frame_ns: int | None = None
+    drift_ppm: float | None = None
+
+    storage: RecorderState = "starting"
+    """What the writer is doing: `recording`, `listening`, `spool_full` or `disk_error`."""
+    storage_trouble: str = ""
+    written_ns: int | None = None
+    """Monotonic time at which the writer last finished a turn."""
+    levels: Levels | None = None
+    run: str | None = None
+    segment_seconds: float = 0.0
+    open_bytes: int = 0
+    used_bytes: int = 0
+    sync_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=200))
+    """How long the last syncs took."""
+    offset_ns: int = 0
+    """The ledger's offset of this boot, and below whether it can be trusted. Both are the main thread's."""
+    clock_trusted: bool = False

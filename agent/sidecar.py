@@ -1,0 +1,192 @@
+"""The sidecar of a segment: how much of it is durable, where it is in time, and what it must hash to.
+
+    header   128 bytes  magic, boot, monotonic and wall time of the first frame, clock state,
+                        whether provisional, rate, channels, run, seq, planned frames, CRC-32
+    record    64 bytes  one a sync: kind, CRC-32, durable audio bytes, frames in them, time of their end,
+                        SHA-256 of those bytes
+    …
+    record    64 bytes  the last one, when the segment is sealed: kind END, or CUT when recovery had to cut it back
+
+Zeros fill the rest of the first page (`ROOM_BYTES`): a record is then written into a block the file already has, and
+its fdatasync costs the card that block alone, not a commit of the file system's journal for a longer file.
+
+All integers are little-endian. A record's checksum also covers its own position, so that records can't be moved or
+repeated unnoticed. The audio is always synced before the record that speaks of it: bytes a whole record vouches for
+are there, unless the card lied, which the hash tells. Reading never fails on a torn tail: it ends at the last whole
+record.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent.ledger import ClockState, Segment
+from agent.spool import SegmentName
+
+_HEADER: Final = struct.Struct("<8s16sqqBB2xIH2xQ6s2xI52xI")
+_RECORD: Final = struct.Struct("<B3xIQQq32s")
+_MAGIC: Final = b"KRMETA1\n"
+_CLOCKS: Final[tuple[ClockState, ...]] = ("unsynchronised", "server", "synchronised")
+
+SYNC: Final = 1
+END: Final = 2
+CUT: Final = 3
+
+META_VERSION: Final = 1
+"""Goes with each upload as `kr-meta-version`."""
+
+HEADER_BYTES: Final = _HEADER.size
+RECORD_BYTES: Final = _RECORD.size
+
+ROOM_BYTES: Final = 4096
+"""What a sidecar is made as. It holds 62 records; a longer segment's sidecar grows."""
+
+
+class SidecarDamaged(Exception):
+    """The header can't be trusted, so neither can anything after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known when a segment begins."""
+
+    name: SegmentName
+    boot: str
+    begin_ns: int
+    wall_ns: int
+    clock: ClockState
+    rate: int
+    channels: int
+    planned_frames: int
+    provisional: bool = False
+    """See `agent.ledger.Segment.provisional`."""
+
+    def pack(self) -> bytes:
+        """The header's bytes."""
+        unsigned = _HEADER.pack(*self._fields(), 0)
+        return unsigned[:-4] + struct.pack("<I", zlib.crc32(unsigned[:-4]))
+
+    def _fields(self) -> tuple[object, ...]:
+        return (
+            _MAGIC,
+            bytes.fromhex(self.boot),
+            self.begin_ns,
+            self.wall_ns,
+            _CLOCKS.index(self.clock),
+            self.provisional,
+            self.rate,
+            self.channels,
+            self.planned_frames,
+            bytes.fromhex(self.name.run),
+            self.name.seq,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Header:
+        """Raises SidecarDamaged."""
+        if len(data) < HEADER_BYTES:
+            raise SidecarDamaged("shorter than its header")
+        (magic, boot, begin_ns, wall_ns, clock, provisional, rate, channels, planned, run, seq, checksum) = (
+            _HEADER.unpack_from(data)
+        )
+        if magic != _MAGIC:
+            raise SidecarDamaged("not a sidecar")
+        if checksum != zlib.crc32(data[: HEADER_BYTES - 4]):
+            raise SidecarDamaged("header checksum doesn't match")
+        if clock >= len(_CLOCKS) or not rate or not channels:
+            raise SidecarDamaged("header holds impossible values")
+        return cls(
+            name=SegmentName(run.hex(), seq),
+            boot=boot.hex(),
+            begin_ns=begin_ns,
+            wall_ns=wall_ns,
+            clock=_CLOCKS[clock],
+            rate=rate,
+            channels=channels,
+            planned_frames=planned,
+            provisional=bool(provisional),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is durable: `frames` frames in the first `size` bytes, whose SHA-256 is `digest`."""
+
+    kind: int
+    size: int
+    frames: int
+    end_ns: int
+    digest: bytes
+
+    @property
+    def final(self) -> bool:
+        """Whether it is the last record of a finished segment."""
+        return self.kind in (END, CUT)
+
+    def pack(self, position: int) -> bytes:
+        """The record's bytes as number `position` of its file."""
+        fields = (self.size, self.frames, self.end_ns, self.digest)
+        checksum = _checksum(_RECORD.pack(self.kind, 0, *fields), position)
+        return _RECORD.pack(self.kind, checksum, *fields)
+
+    @classmethod
+    def unpack(cls, data: bytes, position: int) -> Record | None:
+        """None when the bytes aren't a whole record written for this position."""
+        kind, checksum, *fields = _RECORD.unpack(data)
+        unsigned = data[:4] + bytes(4) + data[8:]
+        return cls(kind, *fields) if checksum == _checksum(unsigned, position) and kind in (SYNC, END, CUT) else None
+
+
+def _checksum(unsigned: bytes, position: int) -> int:
+    return zlib.crc32(struct.pack("<Q", position), zlib.crc32(unsigned))
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar as read: its header and every whole record."""
+
+    header: Header
+    records: tuple[Record, ...] = field(default=())
+
+    @property
+    def end(self) -> Record | None:
+        """The last record, if the segment was finished."""
+        return self.records[-1] if self.records and self.records[-1].final else None
+
+
+def segment_of(header: Header, final: Record, meta_bytes: int) -> Segment:
+    """The ledger's view of a sealed segment whose sidecar is `meta_bytes` long and ends with `final`."""
+    return Segment(
+        run=header.name.run,
+        seq=header.name.seq,
+        boot=header.boot,
+        begin_ns=header.begin_ns,
+        end_ns=final.end_ns,
+        frames=final.frames,
+        rate=header.rate,
+        channels=header.channels,
+        bytes=final.size,
+        meta_bytes=meta_bytes,
+        sha256=final.digest.hex(),
+        truncated=final.kind == CUT,
+        provisional=header.provisional,
+    )
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """Read up to the last whole record. Raises SidecarDamaged for the header, OSError for the file."""
+    data = path.read_bytes()
+    header = Header.unpack(data)
+    records: list[Record] = []
+    for offset in range(HEADER_BYTES, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
+        record = Record.unpack(data[offset : offset + RECORD_BYTES], len(records))
+        if record is None:
+            break
+        records.append(record)
+        if record.final:
+            break
+    return Sidecar(header, tuple(records))

@@ -1,0 +1,159 @@
+"""Where recordings and state lie on disk, and how their files are named.
+
+    <root>/spool/open/<run>-<seq>.part        being written
+    <root>/spool/sealed/<run>-<seq>.flac      finished: never changes again
+    <root>/spool/{open,sealed}/<run>-<seq>.meta   its sidecar (agent.sidecar)
+    <root>/spool/quarantine/…                 what nobody understands
+    <root>/state/ledger.db                    the ledger (agent.ledger)
+    <root>/state/{recorder,courier}.lock      one instance each
+
+The recorder alone writes below `spool/`; the courier and the command line only read there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import KioskError
+
+_STEM = re.compile(r"(?P<run>[0-9a-f]{12})-(?P<seq>[0-9]{6}|[1-9][0-9]{6,17})")
+
+AUDIO_SUFFIX = ".flac"
+PART_SUFFIX = ".part"
+META_SUFFIX = ".meta"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SegmentName:
+    """A segment's identity: the gap-free run it belongs to and its place there."""
+
+    run: str
+    seq: int
+
+    @classmethod
+    def parse(cls, stem: str) -> SegmentName:
+        """Read "<run>-<seq>". Raises ValueError."""
+        match = _STEM.fullmatch(stem)
+        if match is None:
+            raise ValueError(f"not the name of a segment: {stem!r}")
+        return cls(match["run"], int(match["seq"]))
+
+    def __str__(self) -> str:
+        return f"{self.run}-{self.seq:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A file name of the spool, understood."""
+
+    name: SegmentName
+    suffix: str
+
+    @classmethod
+    def parse(cls, filename: str) -> SegmentFile | None:
+        """Read a bare file name; None when it isn't one of ours."""
+        stem, dot, suffix = filename.partition(".")
+        if dot + suffix not in (PART_SUFFIX, AUDIO_SUFFIX, META_SUFFIX):
+            return None
+        try:
+            return cls(SegmentName.parse(stem), dot + suffix)
+        except ValueError:
+            return None
+
+
+class Layout:
+    """The paths below one root (`spool.path`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.spool = root / "spool"
+        self.open = self.spool / "open"
+        self.sealed = self.spool / "sealed"
+        self.quarantine = self.spool / "quarantine"
+        self.state = root / "state"
+        self.ledger = self.state / "ledger.db"
+
+    def create(self) -> None:
+        """Make what is missing; durable before return. Raises KioskError when the place can't be written."""
+        try:
+            for directory in (self.spool, self.open, self.sealed, self.quarantine, self.state):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            probe = self.open / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+            for directory in (self.spool, self.root):
+                sync_directory(directory)
+        except OSError as error:
+            raise KioskError(
+                "use spool",
+                place=str(self.root),
+                cause=error.strerror or str(error),
+                hint="point `spool.path` at a directory on a writable card that this user may write",
+            ) from error
+
+    def part(self, name: SegmentName) -> Path:
+        """The audio file while it's being written."""
+        return self.open / f"{name}{PART_SUFFIX}"
+
+    def open_meta(self, name: SegmentName) -> Path:
+        """The sidecar while the segment is being written."""
+        return self.open / f"{name}{META_SUFFIX}"
+
+    def audio(self, name: SegmentName) -> Path:
+        """The sealed audio file."""
+        return self.sealed / f"{name}{AUDIO_SUFFIX}"
+
+    def meta(self, name: SegmentName) -> Path:
+        """The sealed sidecar."""
+        return self.sealed / f"{name}{META_SUFFIX}"
+
+
+def files_below(directory: Path) -> Iterator[os.DirEntry[str]]:
+    """Every regular file directly in `directory`; nothing when it doesn't exist."""
+    try:
+        with os.scandir(directory) as entries:
+            yield from (entry for entry in entries if entry.is_file(follow_symlinks=False))
+    except FileNotFoundError:
+        return
+
+
+def sync_directory(directory: Path) -> None:
+    """Make creations, renames and removals in `directory` durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class InstanceLock:
+    """One process a role: held from construction until the process ends, however it ends."""
+
+    def __init__(self, layout: Layout, role: str) -> None:
+        """Raises KioskError when another process holds the lock of `role`."""
+        path = layout.state / f"{role}.lock"
+        self._file = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise KioskError(
+                f"start {role}",
+                place=str(layout.root),
+                cause=f"another {role} already runs here (process {holder})",
+                hint="stop it first, or give this one another `spool.path`",
+            ) from error
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._file.close()

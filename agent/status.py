@@ -1,0 +1,82 @@
+"""What the recorder is doing right now, for everybody on this machine who wants to know.
+
+The recorder replaces `recorder.json` in the runtime directory (RAM, never the card) about once a second; the courier
+puts it into telemetry, `kiosk-recorder status` and `try` show it. It's a picture of the moment: what must survive
+lives in the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+RecorderState = Literal[
+    "starting", "recording", "listening", "idle", "waiting_for_microphone", "spool_full", "disk_error", "stopped"
+]
+"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderStatus:
+    """One picture of the recorder. Levels are of the last second heard; None when nothing was heard."""
+
+    pid: int
+    boot: str
+    state: RecorderState
+    since_ns: int
+    """Monotonic time at which `state` began."""
+    updated_ns: int
+    """Monotonic time of this picture."""
+    trouble: str = ""
+    """Why the state isn't what it should be, with the way out; empty when all is well."""
+    level_rms_dbfs: float | None = None
+    level_peak_dbfs: float | None = None
+    clipped_pct: float | None = None
+    first_frame_ns: int | None = None
+    """Monotonic time at which this process first heard the room."""
+    run: str | None = None
+    segment_seconds: float = 0.0
+    """How much of the open segment is there."""
+    ring_seconds: float = 0.0
+    """Audio waiting between microphone and card."""
+    spool_bytes: int = 0
+    """Everything under `spool/`, as counted against the cap."""
+    spool_bytes_open: int = 0
+    fsync_p99_ms: float | None = None
+    drift_ppm: float | None = None
+
+
+def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """The RAM directory of this kiosk: systemd's choice, else /run for root, else the user's own."""
+    chosen = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if chosen:
+        return Path(chosen)
+    if os.access("/run", os.W_OK) or Path("/run/kiosk-recorder").is_dir():
+        return Path("/run/kiosk-recorder")
+    return Path(environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"kiosk-recorder-{os.getuid()}"
+
+
+def write_status(directory: Path, status: RecorderStatus) -> None:
+    """Replace the picture in an existing directory atomically. Not durable, by intent. Raises OSError."""
+    fresh = f"{directory}/recorder.json.new"
+    text = json.dumps({name: getattr(status, name) for name in RecorderStatus.__slots__})
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+    os.rename(fresh, f"{directory}/recorder.json")  # noqa: PTH104 (once a second for ever: no pathlib in between)
+
+
+def read_status(directory: Path) -> RecorderStatus | None:
+    """The last picture, or None when there is none or it can't be understood."""
+    try:
+        found = json.loads((directory / "recorder.json").read_text())
+        return RecorderStatus(**{field.name: found[field.name] for field in fields(RecorderStatus)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent.hours import Hours
+from agent.ledger import Boot, Ledger
+from agent.recorder.retention import victims
+from agent.settings import Capture, Schedule, Settings
+from agent.spool import files_below
+from agent.units import NS_PER_S, Duration, Size
+from tests.clocks import FakeClock
+from tests.recorder.room import RATE, WriterRoom, noise, settings
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def bytes_under(root: Path) -> int:
+    return sum(path.stat().st_size for path in (root / "spool").rglob("*") if path.is_file())
+
+
+def capped(root: Path, segments: float, **spool: object) -> Settings:
+    """Settings whose cap is `segments` times the most that a segment can take."""
+    reserve = settings(root).segment_reserve_bytes
+    limits = {"cap": Size(int(reserve * segments)), "quarantine_cap": Size(reserve)} | spool
+    return settings(root, **limits)  # type: ignore[arg-type]
+
+
+def test_the_spool_never_exceeds_its_cap_by_a_byte(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(capped(tmp_path, 3), clock)
+    for second in range(40):
+        room.hear(noise(1, seed=second))
+        assert bytes_under(tmp_path) <= room.settings.spool.cap
+        assert bytes_under(tmp_path) == room.vitals.used_bytes
+    evicted = room.ledger.counters()["evicted_unsent_total"]
+    assert evicted > 5
+
+
+def test_what_is_uploaded_goes_before_what_is_not_however_new(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(capped(tmp_path, 4, keep_uploaded=Duration(3600)), clock)
+    room.hear(noise(5))
+    oldest, second = room.sealed()
+    room.ledger.acknowledge(second.name, "stored")
+    while room.layout.audio(second.name).exists():
+        assert room.layout.audio(oldest.name).exists()
+        room.hear(noise(1))
+    assert room.layout.audio(oldest.name).exists()
+
+
+def test_the_oldest_unsent_recording_is_given_up_first_and_loudly(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = WriterRoom(capped(tmp_path, 3), clock)
+    room.hear(noise(40))
+    states = [segment.state for segment in room.sealed()]
+    assert states == sorted(states)
+    assert states[0] == "evicted"
+    assert "was given up before it was uploaded: cap" in caplog.text
+    assert "evicted" in [entry.kind for entry in room.ledger.entries()]
+
+
+def test_a_file_goes_only_after_the_ledger_durably_says_so(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(capped(tmp_path, 3), clock)
+    real, seen = Path.unlink, []
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if path.suffix == ".flac":
+            with Ledger(room.layout.ledger, clock) as other:
+                seen.append({str(segment.name): segment.state for segment in other.segments()}[path.stem])
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    room.hear(noise(40))
+    assert seen
+    assert set(seen) == {"evicted"}
+
+
+def test_uploaded_recordings_leave_after_keep_uploaded(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, keep_uploaded=Duration(60)), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.acknowledge(segment.name, "stored")
+    room.hear(noise(2))
+    assert room.layout.audio(segment.name).exists()
+    clock.advance(60)
+    room.hear(noise(2))
+    assert not room.layout.audio(segment.name).exists()
+
+
+def test_max_age_gives_up_unsent_recordings_when_the_clock_is_trusted(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, max_age=Duration(3600)), clock)
+    room.hear(noise(2))
+    (old,) = room.sealed()
+    clock.advance(3700)
+    room.hear(noise(2))
+    states = {segment.name: segment.state for segment in room.sealed()}
+    assert states[old.name] == "evicted"
+    assert room.ledger.counters()["evicted_unsent_total"] == 1
+
+
+def test_max_age_waits_while_the_clock_of_the_boot_is_not_trusted(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, max_age=Duration(3600)), clock)
+    room.hear(noise(2))
+    room.ledger.retime(Boot(clock.boot, 0, "unsynchronised"))
+    clock.advance(3700)
+    room.hear(noise(2))
+    assert {segment.state for segment in room.sealed()} == {"pending"}
+
+
+def test_when_others_fill_the_card_nothing_is_given_up_for_nothing(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path, keep_free=Size(1 << 30)), clock)
+    room.hear(noise(4))
+    usage = (1 << 40, 1 << 40, 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": usage[2]}))
+    room.hear(noise(4))
+    assert room.vitals.storage == "spool_full"
+    assert {segment.state for segment in room.sealed()} == {"pending"}
+
+
+def test_keep_free_gives_up_the_oldest_when_that_helps(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path, keep_free=Size(1 << 20)), clock)
+    room.hear(noise(8))
+    first = room.sealed()[0]
+    reserve = room.settings.segment_reserve_bytes
+
+    def disk_usage(_: Path) -> object:
+        gone = sum(s.bytes + s.meta_bytes for s in room.ledger.segments() if s.state == "evicted")
+        return type("Usage", (), {"free": (1 << 20) + reserve - 5000 + gone})
+
+    monkeypatch.setattr("shutil.disk_usage", disk_usage)
+    room.hear(noise(2))
+    assert room.ledger.segment(first.name).state == "evicted"  # type: ignore[union-attr]
+    assert room.vitals.storage == "recording"
+
+
+def test_what_the_courier_found_damaged_goes_to_quarantine(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.settle(segment.name, "damaged", "hash differs")
+    room.hear(noise(2))
+    after = room.ledger.segment(segment.name)
+    assert after is not None
+    assert (after.state, after.present) == ("quarantined", False)
+    assert (room.layout.quarantine / room.layout.audio(segment.name).name).exists()
+    assert bytes_under(tmp_path) == room.vitals.used_bytes
+
+
+def test_quarantine_has_its_own_cap_and_gives_up_its_oldest(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, quarantine_cap=Size(2500)), clock)
+    for number in range(4):
+        path = room.layout.quarantine / f"strange-{number}"
+        path.write_bytes(b"x" * 1000)
+    room.retention.recount()
+    room.hear(noise(2))
+    assert sorted(entry.name for entry in files_below(room.layout.quarantine)) == ["strange-2", "strange-3"]
+    assert bytes_under(tmp_path) == room.vitals.used_bytes
+
+
+def test_victims_are_no_more_than_needed(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(8))
+    segments = room.sealed()
+    size = segments[0].bytes + segments[0].meta_bytes
+    assert list(victims(segments, 0)) == []
+    assert list(victims(segments, 1)) == segments[:1]
+    assert list(victims(segments, size + 1)) == segments[:2]
+    assert list(victims(segments, 10**9)) == segments
+
+
+def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_path: Path, clock: FakeClock) -> None:
+    """The clock starts in 1970; when it is set it is 12:59:57 on a Monday, and clinic hours end at 13:00."""
+    monday = Schedule(mon=(Hours.parse("08:00-13:00"),))
+    chosen = replace(settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled")), schedule=monday)
+    lunch_s = datetime(2026, 11, 23, 12, 59, 57, tzinfo=UTC).timestamp()
+    room = WriterRoom(chosen, clock)
+    room.ledger.retime(Boot(clock.boot, -(10**18), "unsynchronised"))
+    begin_ns = clock.monotonic_ns()
+    room.hear(noise(8))
+    assert all(segment.provisional for segment in room.sealed())
+    room.vitals.clock_trusted = True
+    offset_ns = round(lunch_s * NS_PER_S) - begin_ns
+    clock.step((offset_ns + clock.monotonic_ns() - clock.wall_ns()) / NS_PER_S)
+    room.ledger.retime(Boot(clock.boot, offset_ns, "synchronised"))
+    room.hear(noise(4))
+    states = [segment.state for segment in room.sealed()]
+    assert states == ["pending"] * 2 + ["erased"] * (len(states) - 2)
+    assert [room.layout.audio(segment.name).exists() for segment in room.sealed()] == [
+        state == "pending" for state in states
+    ]
+
+
+def test_a_schedule_erases_nothing_that_was_recorded_under_a_right_clock(tmp_path: Path, clock: FakeClock) -> None:
+    chosen = settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled"))
+    room = WriterRoom(chosen, clock)
+    room.vitals.clock_trusted = True
+    room.hear(noise(6))
+    assert {segment.state for segment in room.sealed()} == {"pending"}
+
+
+def test_a_machine_that_woke_up_in_the_wrong_year_gives_nothing_up(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, max_age=Duration(3600)), clock)
+    room.hear(noise(4))
+    room.ledger.close()
+    clock.reboot("c" * 32, off_s=400 * 86400)
+    again = WriterRoom(room.settings, clock)
+    again.ledger.retime(Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "unsynchronised"))
+    again.hear(noise(2))
+    assert {segment.state for segment in again.sealed()} == {"pending"}

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from agent.errors import KioskError
+from agent.ledger import SCHEMA_VERSION, Boot, Gap, Ledger, LedgerDamaged, Segment
+from agent.spool import SegmentName
+from tests.clocks import BOOT, FakeClock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Ledger:
+    opened = Ledger(path, FakeClock(), create=True)
+    opened.begin_boot(5, "unsynchronised")
+    return opened
+
+
+def segment(seq: int, **changed: object) -> Segment:
+    fields: dict[str, object] = {
+        "run": "0123456789ab",
+        "seq": seq,
+        "boot": BOOT,
+        "begin_ns": seq * 1000,
+        "end_ns": (seq + 1) * 1000,
+        "frames": 16000,
+        "rate": 16000,
+        "channels": 1,
+        "bytes": 500,
+        "meta_bytes": 192,
+        "sha256": f"{seq:064x}",
+    }
+    return Segment(**(fields | changed))  # type: ignore[arg-type]
+
+
+def test_what_is_sealed_comes_back_as_it_was(ledger: Ledger) -> None:
+    sealed = segment(3, truncated=True)
+    ledger.seal(sealed)
+    assert ledger.segment(sealed.name) == sealed
+    assert list(ledger.kept("pending")) == [sealed]
+    assert ledger.segment(SegmentName("f" * 12, 0)) is None
+
+
+def test_the_chain_holds_through_everything_both_processes_enter(ledger: Ledger, path: Path) -> None:
+    with Ledger(path, FakeClock()) as courier:
+        for seq in range(4):
+            ledger.seal(segment(seq))
+            courier.fix_key(segment(seq).name, f"key-{seq}", "synchronised")
+            courier.acknowledge(segment(seq).name, "stored")
+        ledger.gap(Gap(BOOT, 1, 2, "overrun"))
+        courier.retime(Boot(BOOT, 7, "server"))
+    assert ledger.broken_link() is None
+    assert [entry.kind for entry in ledger.entries()][:2] == ["epoch", "boot"]
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE journal SET body = replace(body, '16000', '16001') WHERE seq = 4",
+        "UPDATE journal SET at_ns = at_ns + 1 WHERE seq = 4",
+        "UPDATE journal SET kind = 'evicted' WHERE seq = 4",
+        "DELETE FROM journal WHERE seq = 4",
+        "UPDATE journal SET seq = seq + 1000 WHERE seq >= 4",
+    ],
+)
+def test_tampering_breaks_the_chain_where_it_happened(ledger: Ledger, path: Path, tampering: str) -> None:
+    for seq in range(5):
+        ledger.seal(segment(seq))
+    with sqlite3.connect(path) as other:
+        other.execute(tampering)
+    assert ledger.broken_link() in {4, 5, 1004}
+
+
+def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
+    before = ledger.head()
+
+    def fail_within() -> None:
+        with ledger.transaction():
+            ledger.seal(segment(1))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_within()
+    assert ledger.head() == before
+    assert list(ledger.segments()) == []
+
+
+def test_a_key_is_fixed_once_and_for_ever(ledger: Ledger) -> None:
+    ledger.seal(segment(1))
+    ledger.fix_key(segment(1).name, "first", "server")
+    ledger.fix_key(segment(1).name, "second", "synchronised")
+    found = ledger.segment(segment(1).name)
+    assert found is not None
+    assert (found.key, found.key_clock) == ("first", "server")
+
+
+def test_what_was_acknowledged_meanwhile_is_not_given_up(ledger: Ledger) -> None:
+    ledger.seal(segment(1))
+    ledger.acknowledge(segment(1).name, "stored")
+    before = ledger.head()
+    assert not ledger.settle(segment(1).name, "evicted", "cap")
+    assert ledger.head() == before
+    assert [found.state for found in ledger.segments()] == ["acknowledged"]
+
+
+def test_a_locked_ledger_is_not_taken_for_a_damaged_one(
+    ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.ledger.database._BUSY_S", 0.0)
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        ledger.close()
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(KioskError, match="locked") as refused:
+            Ledger(path, FakeClock(), create=True)
+    assert not isinstance(refused.value, LedgerDamaged)
+    assert refused.value.retryable
+
+
+def test_oldest_and_newest_first(ledger: Ledger) -> None:
+    for seq in range(4):
+        ledger.seal(segment(seq))
+    assert [found.seq for found in ledger.kept("pending", limit=2)] == [0, 1]
+    assert [found.seq for found in ledger.kept("pending", limit=2, newest=True)] == [3, 2]
+
+
+def test_tally_counts_what_is_here_by_state(ledger: Ledger) -> None:
+    for seq in range(3):
+        ledger.seal(segment(seq))
+    ledger.acknowledge(segment(0).name, "stored")
+    ledger.settle(segment(1).name, "evicted", "cap")
+    ledger.forget_files([segment(1).name])
+    tally = ledger.tally()
+    assert {state: (t.count, t.bytes, t.seconds) for state, t in tally.items()} == {
+        "acknowledged": (1, 692, 1.0),
+        "pending": (1, 692, 1.0),
+    }
+
+
+def test_counters_only_grow_and_survive(ledger: Ledger, path: Path) -> None:
+    ledger.count(segments_total=1, captured_seconds_total=2.5)
+    ledger.count(segments_total=2)
+    with Ledger(path, FakeClock()) as again:
+        assert again.counters() == {"segments_total": 3, "captured_seconds_total": 2.5}
+
+
+def test_a_boot_is_begun_once_however_often_the_process_starts(ledger: Ledger) -> None:
+    ledger.begin_boot(99, "synchronised")
+    assert ledger.boots() == [Boot(BOOT, 5, "unsynchronised")]
+
+
+def test_the_account_ends_at_the_newest_interval(ledger: Ledger) -> None:
+    assert ledger.last_end() is None
+    ledger.seal(segment(0))
+    assert ledger.last_end() == (BOOT, 1000)
+    ledger.gap(Gap(BOOT, 1000, 4000, "unplugged"))
+    assert ledger.last_end() == (BOOT, 4000)
+    ledger.add_boot(Boot("c" * 32, 0, "unsynchronised"))
+    ledger.gap(Gap("c" * 32, 4000, 30, "power_off", BOOT))
+    assert ledger.last_end() == ("c" * 32, 30)
+
+
+def test_another_connection_notices_news(ledger: Ledger, path: Path) -> None:
+    with Ledger(path, FakeClock()) as other:
+        before = other.change_mark()
+        assert other.change_mark() == before
+        ledger.seal(segment(0))
+        assert other.change_mark() != before
+
+
+def test_a_ledger_that_is_not_there_is_told_with_the_way_out(path: Path) -> None:
+    with pytest.raises(KioskError, match="the recorder makes it"):
+        Ledger(path, FakeClock())
+
+
+def test_a_newer_releases_ledger_is_left_alone(ledger: Ledger, path: Path) -> None:
+    ledger.close()
+    with sqlite3.connect(path) as other:
+        other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(KioskError, match="newer release"):
+        Ledger(path, FakeClock(), create=True)
+
+
+def test_garbage_is_told_from_a_ledger(path: Path) -> None:
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(LedgerDamaged):
+        Ledger(path, FakeClock(), create=True)
+
+
+def test_a_reader_can_not_write(ledger: Ledger, path: Path) -> None:
+    ledger.seal(segment(0))
+    with Ledger(path, FakeClock(), read_only=True) as reader:
+        assert reader.segment(segment(0).name) is not None
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.count(segments_total=1)
