@@ -1,0 +1,1 @@
+"""What kiosk and fleet share: names, keys, messages, metrics. Imports nothing of either."""

@@ -1,0 +1,71 @@
+"""What a kiosk says over MQTT, and where (DESIGN §7).
+
+All topics of one kiosk lie below `kiosk/v1/{site}/{device}/`; all payloads but `status` are JSON objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from agent.contract.keys import timestamp
+from agent.contract.metrics import NAMES
+
+ROOT: Final = "kiosk/v1"
+
+ONLINE: Final = b"online"
+OFFLINE: Final = b"offline"
+
+TELEMETRY_EVERY_S: Final = 30.0
+TELEMETRY_EXPIRES_S: Final = 150
+"""A retained picture of a kiosk that is gone must not pass for the present one."""
+
+Value = float | int | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One publication."""
+
+    topic: str
+    payload: bytes
+    qos: Literal[0, 1]
+    retain: bool
+    expires_s: int | None = None
+
+
+class Topics:
+    """The topics of one kiosk."""
+
+    def __init__(self, site: str, device: str) -> None:
+        self.base = f"{ROOT}/{site}/{device}"
+        self.status = f"{self.base}/status"
+        self.birth = f"{self.base}/birth"
+        self.telemetry = f"{self.base}/telemetry"
+
+
+def status(topics: Topics, *, online: bool) -> Message:
+    """Whether the kiosk is there; `offline` is also its last will."""
+    return Message(topics.status, ONLINE if online else OFFLINE, qos=1, retain=True)
+
+
+def birth(topics: Topics, facts: Mapping[str, Any]) -> Message:
+    """Who the kiosk is, said at every connection."""
+    return Message(topics.birth, _encoded(facts), qos=1, retain=True)
+
+
+def telemetry(topics: Topics, values: Mapping[str, Value], *, wall_ns: int, seq: int) -> Message:
+    """One flat picture of the kiosk, with exactly the names of the metrics table.
+
+    `seq` counts from 0 since the courier started. Raises ValueError when a name is missing or unknown.
+    """
+    if values.keys() != set(NAMES):
+        raise ValueError(f"not the metrics of the table: {sorted(values.keys() ^ set(NAMES))}")
+    picture = {"ts": timestamp(wall_ns), "seq": seq, **{name: values[name] for name in NAMES}}
+    return Message(topics.telemetry, _encoded(picture), qos=0, retain=True, expires_s=TELEMETRY_EXPIRES_S)
+
+
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

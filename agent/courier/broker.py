@@ -1,0 +1,201 @@
+"""The line to the MQTT broker. The only importer of paho on a kiosk.
+
+paho's own thread connects, for ever, and calls back; the callbacks only note what happened and wake the reporter.
+Nothing is published while there is no connection: paho would keep it in memory and deliver it late, or lose it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.contract.messages import Message
+from agent.errors import KioskError
+from agent.settings import Mqtt
+
+if TYPE_CHECKING:
+    from paho.mqtt.reasoncodes import ReasonCode
+
+log = logging.getLogger(__name__)
+
+_KEEPALIVE_S = 30
+_LONGEST_RECONNECT_S = 60
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class Broker:
+    """One connection, looked after from `start` to `stop`."""
+
+    def __init__(self, settings: Mqtt, client_id: str, will: Message | None, wake: Callable[[], None]) -> None:
+        """`will` is what the broker says when this kiosk is cut off; `wake` is called when the connection changes.
+
+        Raises KioskError when the address, a certificate or the password can't be used. Connects to nothing yet.
+        """
+        self._url = settings.url
+        self._client_id = client_id
+        self._wake = wake
+        self._subscriptions: list[str] = []
+        self._sessions = 0
+        self._welcomed = False
+        self._hung_up = threading.Event()
+        self._known = ""
+        self.refusal: KioskError | None = None
+        """Why there is no connection, once that is known."""
+        self._host, self._port, encrypted = _address(settings.url)
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.reconnect_delay_set(1, _LONGEST_RECONNECT_S)
+        if encrypted:
+            self._client.tls_set_context(_tls(settings))
+        if settings.username:
+            self._client.username_pw_set(settings.username, _password(settings))
+        if will is not None:
+            self._client.will_set(will.topic, will.payload, will.qos, will.retain)
+
+    def listen(self, topic: str, heard: Callable[[str, bytes], None]) -> None:
+        """Subscribe to `topic`, at each connection. Call it before `start`; `heard` is called on paho's thread."""
+        self._subscriptions.append(topic)
+        self._client.message_callback_add(
+            topic, lambda _client, _data, message: heard(message.topic, bytes(message.payload))
+        )
+
+    def start(self) -> None:
+        """Connect, now and whenever the connection is lost."""
+        self._client.connect_async(self._host, self._port, _KEEPALIVE_S)
+        self._client.loop_start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted us and is there."""
+        return self._client.is_connected()
+
+    @property
+    def alive(self) -> bool:
+        """Whether paho's thread runs: without it nothing would ever connect again."""
+        name = f"paho-mqtt-client-{self._client_id}"
+        return any(thread.name == name for thread in threading.enumerate())
+
+    @property
+    def session(self) -> int:
+        """The number of the present connection, 0 without one: at a new one we must say who we are."""
+        return self._sessions if self._welcomed else 0
+
+    def publish(self, message: Message) -> MQTTMessageInfo | None:
+        """Hand a message over to the connection; None, and nothing is kept, when there is none."""
+        if not self.connected:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        if message.expires_s is not None:
+            properties.MessageExpiryInterval = message.expires_s
+        return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+
+    def stop(self, farewell: Message | None, seconds: float) -> None:
+        """Say `farewell` and hang up so that no will is published, waiting up to `seconds` for each of them."""
+        info = self.publish(farewell) if farewell is not None else None
+        if info is not None and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            info.wait_for_publish(seconds)
+        self._hung_up.clear()
+        if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            # The farewell of the protocol leaves by paho's thread: a process that ended first would leave its will.
+            self._hung_up.wait(seconds)
+
+    def _on_connect(
+        self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._lost(f"it refuses us: {reason}", "look at `[mqtt]` and at what the broker lets this device do")
+            return
+        self.refusal = None
+        for topic in self._subscriptions:
+            self._client.subscribe(topic, qos=1)
+        self._sessions += 1
+        self._welcomed = True
+        self._tell("connected", logging.INFO, f"connected to {self._url}")
+        self._wake()
+
+    def _on_connect_fail(self, _client: Client, _data: object) -> None:
+        # paho calls this while it handles the error, and tells it nobody else.
+        error = sys.exc_info()[1]
+        self._lost(str(error) if error else "no answer", "is the broker up, and `mqtt.url` right?")
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _data: object,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self._welcomed = False
+        self._hung_up.set()
+        if reason.is_failure:
+            self._lost(f"the connection was lost: {reason}", "it is tried again")
+
+    def _lost(self, cause: str, hint: str) -> None:
+        self.refusal = KioskError("connect to broker", place=self._url, cause=cause, hint=hint, retryable=True)
+        self._tell(cause, logging.WARNING, f"{self.refusal}; uploads go on")
+        self._wake()
+
+    def _tell(self, what: str, level: int, text: str) -> None:
+        log.log(level if what != self._known else logging.DEBUG, "%s", text)
+        self._known = what
+
+
+def _address(url: str) -> tuple[str, int, bool]:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise ValueError("it needs a scheme and a host")
+        return parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts"
+    except ValueError as error:
+        raise KioskError(
+            "connect to broker",
+            place=url,
+            cause=str(error),
+            hint='write `mqtt.url` as "mqtts://broker:8883" or "mqtt://127.0.0.1:1883"',
+        ) from error
+
+
+def _tls(settings: Mqtt) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+        if settings.certificate is not None:
+            context.load_cert_chain(settings.certificate, settings.key)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(str(path) for path in (settings.ca, settings.certificate, settings.key) if path)
+        raise KioskError(
+            "load certificates",
+            place=files,
+            cause=str(error),
+            hint="correct `mqtt.ca`, `mqtt.certificate`, `mqtt.key`; the courier's user must be able to read them",
+            retryable=True,
+        ) from error
+    return context
+
+
+def _password(settings: Mqtt) -> str | None:
+    if settings.password_file is None:
+        return None
+    try:
+        lines = settings.password_file.read_text().splitlines()
+    except OSError as error:
+        raise KioskError(
+            "read password",
+            place=str(settings.password_file),
+            cause=error.strerror or str(error),
+            hint="correct `mqtt.password_file`; the courier's user must be able to read it",
+            retryable=True,
+        ) from error
+    return lines[0] if lines else ""

@@ -1,0 +1,103 @@
+"""Whether store and broker would take what this kiosk has to say, asked once, for a person who waits for the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.contract.keys import device_prefix, utc
+from agent.courier.broker import Broker
+from agent.courier.pace import Pace
+from agent.courier.targets import Outgoing, Target, open_target
+from agent.errors import KioskError
+from agent.settings import Settings
+from hw.clock import Clock
+
+_BROKER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was asked: `problem` is None when the answer was good."""
+
+    subject: str
+    """What was asked: "store", "broker"."""
+    detail: str
+    """What was found, for a person."""
+    problem: KioskError | None = None
+
+
+def probe(settings: Settings, clock: Clock) -> list[Finding]:
+    """Put a tiny object into the store and connect to the broker, as far as they are configured."""
+    return [*_probe_store(settings, clock), *_probe_broker(settings)]
+
+
+def _probe_store(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    upload = settings.upload
+    try:
+        target = open_target(upload.target, endpoint_url=upload.endpoint_url, region=upload.region)
+        if target is None:
+            return
+        with closing(target):
+            key = _put_check(target, settings, clock)
+            yield Finding("store", f"{target.describe()} took {key}")
+    except KioskError as error:
+        yield Finding("store", upload.target, error)
+        return
+    with suppress(OSError):
+        root = Path(upload.target.removeprefix("file://"))
+        if upload.target.startswith("file:") and root.stat().st_dev == settings.spool.path.stat().st_dev:
+            yield Finding(
+                "store",
+                str(root),
+                KioskError(
+                    "upload to",
+                    place=str(root),
+                    cause="it is on the same file system as the spool",
+                    hint="mount the disk or the share there; copies on the same card protect from nothing",
+                ),
+            )
+
+
+def _put_check(target: Target, settings: Settings, clock: Clock) -> str:
+    now = utc(clock.wall_ns())
+    site, device = settings.device.site, settings.device.id
+    content = f"{site}/{device} could upload at {now.isoformat()}\n".encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    key = f"{device_prefix(target.prefix, site, device)}/_check/{now:%Y%m%dT%H%M%SZ}_{sha256[:16]}.txt"
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        outgoing = Outgoing(path=Path(file.name), key=key, sha256=sha256, size=len(content), metadata={})
+        target.put(outgoing, Pace(0, clock, threading.Event()))
+    return key
+
+
+def _probe_broker(settings: Settings) -> Iterator[Finding]:
+    if not settings.mqtt.url:
+        return
+    answered = threading.Event()
+    try:
+        # Another client id than the courier's, or the broker would hang up on that one.
+        broker = Broker(settings.mqtt, f"{settings.device.id}-check", None, answered.set)
+    except KioskError as error:
+        yield Finding("broker", settings.mqtt.url, error)
+        return
+    broker.start()
+    answered.wait(_BROKER_S)
+    problem = broker.refusal
+    if problem is None and not broker.connected:
+        problem = KioskError(
+            "connect to broker",
+            place=settings.mqtt.url,
+            cause=f"no answer in {_BROKER_S:g} s",
+            hint="is the broker up, `mqtt.url` right, and the way there open?",
+            retryable=True,
+        )
+    broker.stop(None, 1.0)
+    yield Finding("broker", settings.mqtt.url if problem else f"{settings.mqtt.url} let us in", problem)

@@ -1,0 +1,30 @@
+"""Certificates made by openssl for one test."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+class Authority:
+    """A certificate authority in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.ca = directory / "ca.crt"
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                      "-subj", "/CN=test authority", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt")  # fmt: skip
+
+    def certificate(self, name: str) -> tuple[Path, Path]:
+        """A certificate and its key."""
+        (self.directory / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                      "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
+        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+                      "-days", "2", "-extfile", "names", "-out", f"{name}.crt")  # fmt: skip
+        (self.directory / f"{name}.key").chmod(0o644)
+        return self.directory / f"{name}.crt", self.directory / f"{name}.key"
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=self.directory, check=True, capture_output=True)

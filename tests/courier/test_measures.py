@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import agent
+from agent.contract.messages import Value
+from agent.contract.metrics import METRICS, NAMES
+from agent.courier.activity import Activity
+from agent.courier.measures import STALE_S, Measures
+from agent.hours import Hours
+from agent.ledger import Boot
+from agent.status import RecorderStatus, write_status
+from tests.clocks import BOOT, FakeClock
+from tests.courier.kiosk import Kiosk
+
+
+class Desk:
+    """Measures of a kiosk whose recorder is played by the test."""
+
+    def __init__(self, kiosk: Kiosk, runtime: Path, **upload: object) -> None:
+        self.kiosk = kiosk
+        self.runtime = runtime
+        runtime.mkdir()
+        self.activity = Activity(kiosk.clock)
+        settings = kiosk.settings("file:///x", **upload)  # type: ignore[arg-type]
+        self._measures = Measures(settings, kiosk.layout, self.activity, kiosk.clock, runtime)
+
+    def read(self) -> dict[str, Value]:
+        return self._measures.read(self.kiosk.ledger)
+
+    def recorder(self, **changed: object) -> None:
+        """The recorder renews its picture."""
+        now_ns = self.kiosk.clock.monotonic_ns()
+        status = RecorderStatus(
+            pid=os.getpid(),
+            boot=BOOT,
+            state="recording",
+            since_ns=0,
+            updated_ns=now_ns,
+            level_rms_dbfs=-40.5,
+            level_peak_dbfs=-20.0,
+            clipped_pct=0.0,
+            spool_bytes=12345,
+            spool_bytes_open=345,
+            fsync_p99_ms=7.5,
+            drift_ppm=-12.0,
+        )
+        write_status(self.runtime, replace(status, **changed))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def desk(kiosk: Kiosk, tmp_path: Path) -> Desk:
+    return Desk(kiosk, tmp_path / "run")
+
+
+def test_every_metric_of_the_table_is_measured_and_no_other(desk: Desk) -> None:
+    for with_recorder in (False, True):
+        if with_recorder:
+            desk.recorder()
+        assert desk.read().keys() == set(NAMES)
+
+
+def test_text_is_text_and_everything_else_is_a_number_or_null(desk: Desk) -> None:
+    desk.recorder()
+    values = desk.read()
+    for metric in METRICS:
+        value = values[metric.name]
+        assert isinstance(value, str) if metric.kind == "text" else value is None or isinstance(value, int | float)
+        assert not isinstance(value, bool)
+
+
+def test_a_kiosk_that_has_done_nothing_claims_no_rates(desk: Desk) -> None:
+    values = desk.read()
+    rates = ("upload_success_rate_pct", "error_rate_pct", "upload_speed_bytes_per_s", "upload_retries_avg")
+    for name in (*rates, "recording_duration_avg_s", "oldest_pending_s"):
+        assert values[name] is None, name
+    assert values["queue_length"] == 0
+    assert values["captured_seconds_total"] == 0
+
+
+def test_the_recorders_picture_is_passed_on_while_it_is_fresh(desk: Desk, clock: FakeClock) -> None:
+    desk.recorder()
+    values = desk.read()
+    assert values["recorder_state"] == "recording"
+    assert values["level_rms_dbfs"] == -40.5
+    assert values["spool_bytes"] == 12345
+    assert values["clock_drift_ppm"] == -12.0
+    clock.advance(STALE_S)
+    values = desk.read()
+    assert values["recorder_state"] == "absent"
+    assert values["level_rms_dbfs"] is None
+    assert values["spool_bytes"] is None
+
+
+def test_a_picture_from_before_the_reboot_does_not_count(desk: Desk) -> None:
+    desk.recorder(boot="e" * 32)
+    assert desk.read()["recorder_state"] == "absent"
+
+
+def test_both_processes_memory_counts(desk: Desk) -> None:
+    alone = desk.read()["memory_rss_bytes"]
+    desk.recorder()
+    both = desk.read()["memory_rss_bytes"]
+    assert isinstance(alone, int)
+    assert isinstance(both, int)
+    assert both > 1.8 * alone > 1_000_000
+
+
+def test_the_queue_is_what_is_pending_and_its_age_that_of_the_oldest(
+    kiosk: Kiosk, desk: Desk, clock: FakeClock
+) -> None:
+    first, second, _third = kiosk.record(3, seconds=0.5)
+    clock.advance(60.5)
+    kiosk.ledger.acknowledge(second.name, "stored")
+    values = desk.read()
+    assert values["queue_length"] == 2
+    assert values["oldest_pending_s"] == 60
+    assert values["spool_bytes_acknowledged"] == second.bytes + second.meta_bytes
+    pending = values["spool_bytes_pending"]
+    assert isinstance(pending, int)
+    assert pending > first.bytes
+
+
+def test_the_age_of_an_earlier_boots_recording_goes_by_wall_time(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> None:
+    kiosk.record(1, seconds=0.5)
+    clock.reboot("c" * 32, off_s=3600)
+    kiosk.ledger.add_boot(Boot("c" * 32, clock.wall_ns() - clock.monotonic_ns(), "synchronised"))
+    assert desk.read()["oldest_pending_s"] == 3599.5
+
+
+def test_what_waits_for_its_hours_is_not_due(kiosk: Kiosk, tmp_path: Path, clock: FakeClock) -> None:
+    desk = Desk(kiosk, tmp_path / "run", hours=(Hours.parse("20:00-06:00"),))  # the clock says 08:00
+    kiosk.record(2)
+    assert desk.read()["queue_length"] == 0
+    clock.advance(12 * 3600)
+    assert desk.read()["queue_length"] == 2
+
+
+def test_the_error_rate_is_of_the_last_hour(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> None:
+    kiosk.ledger.count(segments_total=1000, segment_errors_total=500)
+    assert desk.read()["error_rate_pct"] is None, "what was before the courier started can't be placed in time"
+    kiosk.ledger.count(segments_total=8, segment_errors_total=2)
+    clock.advance(30)
+    assert desk.read()["error_rate_pct"] == 25
+    clock.advance(3700)
+    assert desk.read()["error_rate_pct"] is None
+
+
+def test_counters_and_their_mean_come_from_the_ledger(kiosk: Kiosk, desk: Desk) -> None:
+    kiosk.ledger.count(captured_seconds_total=90.5, recordings_total=4, gap_count=3, evicted_unsent_total=1)
+    values = desk.read()
+    assert values["captured_seconds_total"] == 90.5
+    assert values["recording_duration_avg_s"] == 22.625
+    assert values["gap_count"] == 3
+    assert values["evicted_unsent_total"] == 1
+
+
+def test_the_machine_is_asked(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> None:
+    (kiosk.layout.quarantine / "x").write_bytes(b"12345")
+    values = desk.read()
+    assert values["spool_bytes_quarantine"] == 5
+    assert values["clock_synchronised"] == 1
+    assert values["uptime_s"] == round(clock.monotonic_ns() / 1e9)
+    assert values["version"] == agent.__version__
+    free = values["disk_free_bytes"]
+    assert isinstance(free, int)
+    assert free > 0
+    clock.is_synchronised = False
+    assert desk.read()["clock_synchronised"] == 0
+
+
+def test_uploads_of_the_last_hour_show(desk: Desk) -> None:
+    desk.activity.began()
+    desk.activity.succeeded(3000, 2.0, 2)
+    desk.activity.began()
+    values = desk.read()
+    assert values["upload_success_rate_pct"] == 100
+    assert values["upload_speed_bytes_per_s"] == 1500
+    assert values["upload_retries_avg"] == 1
+    assert values["active_uploads"] == 1

@@ -1,0 +1,136 @@
+"""The reporter step by step: the test owns the clock and stands where the connection would be."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.contract.messages import TELEMETRY_EVERY_S, Message
+from agent.courier.activity import Activity
+from agent.courier.broker import Broker
+from agent.courier.measures import Measures
+from agent.courier.reporter import Reporter, configuration_digest
+from agent.errors import KioskError
+from agent.ledger import Ledger
+from agent.settings import Mqtt
+from tests.clocks import FakeClock
+from tests.courier.kiosk import Kiosk
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import MQTTMessageInfo
+
+
+class Line(Broker):
+    """A connection that the test makes and breaks."""
+
+    def __init__(self) -> None:
+        super().__init__(Mqtt(url="mqtt://127.0.0.1:1"), "room-12", None, lambda: None)
+        self.up = False
+        self.connections = 0
+        self.runs = True
+        self.sent: list[Message] = []
+
+    @property
+    def connected(self) -> bool:
+        return self.up
+
+    @property
+    def alive(self) -> bool:
+        return self.runs
+
+    def connect(self) -> None:
+        self.up = True
+        self.connections += 1
+
+    @property
+    def session(self) -> int:
+        return self.connections if self.up else 0
+
+    def publish(self, message: Message) -> MQTTMessageInfo | None:
+        if self.up:
+            self.sent.append(message)
+        return None
+
+    def topics(self) -> list[str]:
+        """The last part of each topic since the last call."""
+        topics = [message.topic.rpartition("/")[2] for message in self.sent]
+        self.sent.clear()
+        return topics
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+@pytest.fixture
+def reporter(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Reporter:
+    settings = kiosk.settings(mqtt="mqtt://127.0.0.1:1")
+    measures = Measures(settings, kiosk.layout, Activity(clock), clock, tmp_path)
+    return Reporter(settings, kiosk.layout, measures, clock, threading.Event())
+
+
+def test_nothing_is_said_before_there_is_a_connection_and_everything_at_once_then(
+    kiosk: Kiosk, reporter: Reporter, line: Line
+) -> None:
+    reporter.step(line, kiosk.ledger)
+    assert line.topics() == []
+    line.connect()
+    reporter.step(line, kiosk.ledger)
+    assert line.topics() == ["status", "birth", "telemetry"]
+
+
+def test_a_connection_that_comes_up_while_the_kiosk_is_measured_hears_telemetry_once_and_after_birth(
+    kiosk: Kiosk, reporter: Reporter, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Measures.read
+
+    def connect_meanwhile(measures: Measures, ledger: Ledger) -> object:
+        if not line.up:
+            line.connect()
+        return measured(measures, ledger)
+
+    monkeypatch.setattr(Measures, "read", connect_meanwhile)
+    for _ in range(2):
+        reporter.step(line, kiosk.ledger)
+    assert line.topics() == ["status", "birth", "telemetry"]
+
+
+def test_telemetry_comes_every_thirty_seconds_and_counts(
+    kiosk: Kiosk, reporter: Reporter, line: Line, clock: FakeClock
+) -> None:
+    line.connect()
+    assert reporter.step(line, kiosk.ledger) == TELEMETRY_EVERY_S
+    line.topics()
+    clock.advance(TELEMETRY_EVERY_S - 1)
+    assert reporter.step(line, kiosk.ledger) == 1
+    assert line.topics() == []
+    clock.advance(1)
+    reporter.step(line, kiosk.ledger)
+    assert b'"seq":1,' in line.sent[0].payload
+    assert line.topics() == ["telemetry"]
+
+
+def test_at_each_connection_the_kiosk_says_again_who_it_is(
+    kiosk: Kiosk, reporter: Reporter, line: Line, clock: FakeClock
+) -> None:
+    for _ in range(2):
+        line.connect()
+        reporter.step(line, kiosk.ledger)
+        assert line.topics() == ["status", "birth", "telemetry"]
+        clock.advance(5)
+
+
+def test_a_connection_whose_thread_died_ends_the_reporter(kiosk: Kiosk, reporter: Reporter, line: Line) -> None:
+    line.runs = False
+    with pytest.raises(KioskError, match="thread"):
+        reporter.step(line, kiosk.ledger)
+
+
+def test_two_configurations_show_the_same_digest_only_if_they_are_alike(kiosk: Kiosk) -> None:
+    one = configuration_digest(kiosk.settings("file:///a"))
+    assert one == configuration_digest(kiosk.settings("file:///a"))
+    assert one != configuration_digest(kiosk.settings("file:///b"))
