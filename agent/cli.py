@@ -1,0 +1,300 @@
+"""The command line: arguments in, exit status out. What the commands do is in `agent.commands`.
+
+Everything heavy is imported by the command that needs it, so that `record` starts at once (docs/CLI.md).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from agent import __version__
+from agent.commands.output import complain, say
+from agent.errors import EXIT_FOUND_WRONG, EXIT_UNUSABLE, KioskError
+
+_DEBUG = "KIOSK_RECORDER_DEBUG"
+
+# Without rich: formatting help with it takes longer than everything else a short command does.
+_PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
+
+app = typer.Typer(add_completion=False, **_PLAIN)  # type: ignore[arg-type]
+config_app = typer.Typer(**_PLAIN)  # type: ignore[arg-type]
+app.add_typer(config_app, name="config", help="Show, check and describe the configuration.")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The configuration; else $KIOSK_RECORDER_CONFIG, else /etc/kiosk-recorder/config.toml.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
+
+
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help='"2026-03-01 08:00", "08:00", "yesterday", "2h" (ago).')
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="As --since.")]
+
+
+def _example(arguments: str) -> str:
+    return f"Example: kiosk-recorder {arguments}"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"kiosk-recorder {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=_example("run --config room.toml"))
+def common(
+    version: Annotated[  # noqa: ARG001 (its callback does it)
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show where in the program an error came from; as {_DEBUG}=1.")
+    ] = False,
+) -> None:
+    """Records a clinic room: microphone to FLAC, kept within a hard cap, sent to a store, told to a broker.
+
+    Exit status: 0 good, 1 found something wrong, 2 could not run.
+    """
+    if debug:
+        os.environ[_DEBUG] = "1"
+
+
+@app.command(epilog=_example("record --config room.toml"))
+def record(config: ConfigFile = None) -> None:
+    """Hear the room and keep what it hears.
+
+    In the foreground, until told to stop: this is what systemd runs.
+    """
+    from agent.commands.starting import become
+    from agent.config import load
+
+    become("recorder", load(config, os.environ))
+
+
+@app.command(epilog=_example("courier --once"))
+def courier(
+    config: ConfigFile = None,
+    once: Annotated[bool, typer.Option("--once", help="Upload what waits, then end.")] = False,
+) -> None:
+    """Upload recordings and report to the broker.
+
+    In the foreground, until told to stop: this is what systemd runs.
+    """
+    from agent.commands.starting import become
+    from agent.config import load
+
+    become("courier", load(config, os.environ), *(["--once"] if once else []))
+
+
+@app.command(epilog=_example("run --config room.toml"))
+def run(config: ConfigFile = None) -> None:
+    """Record and upload, without systemd.
+
+    Recorder and courier in the foreground, started again if need be, until Ctrl-C ends both in good order.
+    """
+    from agent.commands import running
+    from agent.config import load
+
+    raise typer.Exit(running.run(load(config, os.environ)))
+
+
+@app.command(epilog=_example("status --json"))
+def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Tell how the kiosk is doing.
+
+    What it does and since when, whether that is well, and what to do if it isn't. 1 when something is wrong.
+    """
+    from agent.commands import kiosk
+    from agent.commands import status as command
+
+    raise typer.Exit(command.status(kiosk.find(config), as_json=as_json))
+
+
+@app.command("list", epilog=_example("list --state pending --since 2h"))
+def list_(
+    config: ConfigFile = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATE", help="Only these: pending, acknowledged, damaged, evicted, quarantined, lost, erased."
+        ),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="Only this run.")] = None,
+    here: Annotated[bool, typer.Option("--here", help="Only those whose file is still here.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the newest so many.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List recordings and what became of them.
+
+    Oldest first. A "?" marks a time whose clock was never right.
+    """
+    from agent.commands import kiosk, listing
+
+    found = kiosk.find(config)
+    begin_ns, end_ns = kiosk.between(found, since, until)
+    choice = listing.Choice(state, begin_ns, end_ns, run, here, limit)
+    raise typer.Exit(listing.list_segments(found, choice, as_json=as_json))
+
+
+@app.command(epilog=_example("timeline --since yesterday"))
+def timeline(config: ConfigFile = None, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+    """Account for all of the time.
+
+    Recordings, gaps with their reason, power cuts. 1 when it doesn't add up.
+    """
+    from agent.commands import kiosk
+    from agent.commands import timeline as command
+
+    found = kiosk.find(config)
+    begin_ns, end_ns = kiosk.between(found, since, until)
+    raise typer.Exit(command.show(found, since_ns=begin_ns, until_ns=end_ns, as_json=as_json))
+
+
+@app.command(epilog=_example("verify --fast"))
+def verify(
+    config: ConfigFile = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Measure files, but don't read and hash them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check spool and ledger, changing nothing.
+
+    Every file against its sidecar and the ledger, and the ledger against itself. 1 for findings.
+    """
+    from agent.commands import kiosk
+    from agent.commands import verify as command
+
+    raise typer.Exit(command.verify(kiosk.find(config), fast=fast, as_json=as_json))
+
+
+@app.command("open", epilog=_example("open --run 30825da9f9af -o morning.flac"))
+def open_(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE|SEGMENT", help="Files, or segments as `list` names them.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to: a .flac or .wav file.")] = ...,  # type: ignore[assignment]
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="All of this run that is in the spool.")] = None,
+    over_gaps: Annotated[bool, typer.Option("--over-gaps", help="Join what doesn't follow each other, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it's there.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Join recordings into one file to listen to.
+
+    Torn and unfinished ones are read as far as they go.
+    """
+    from agent.commands.opening import Wish, open_recordings
+
+    raise typer.Exit(open_recordings(Wish(files or [], run, out, force, over_gaps, config), as_json=as_json))
+
+
+@app.command(epilog=_example("mics --json"))
+def mics(as_json: AsJson = False) -> None:
+    """List the microphones.
+
+    By the stable names that `capture.pcm` takes. 1 when there is none.
+    """
+    from agent.commands.mics import list_microphones
+
+    raise typer.Exit(list_microphones(as_json=as_json))
+
+
+@app.command("try", epilog=_example("try --seconds 20"))
+def try_(
+    seconds: Annotated[float | None, typer.Option(min=1, help="End by itself after so long.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep everything in this directory afterwards.")
+    ] = None,
+    pcm: Annotated[
+        str | None, typer.Option(help="Listen to this ALSA PCM instead of what is found, such as hw:CARD=KioskMic.")
+    ] = None,
+    plain_output: Annotated[bool, typer.Option("--plain", help="Lines instead of a live picture.")] = False,
+) -> None:
+    """Show the whole thing at work.
+
+    Microphone, spool, a store and a broker of its own on this machine, and what came back from the store.
+    """
+    from agent.demo import run_try
+
+    raise typer.Exit(run_try(seconds=seconds, keep=keep, pcm=pcm, plain_output=plain_output))
+
+
+@config_app.command("show", epilog=_example("config show"))
+def config_show(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Print every key as it stands.
+
+    As a configuration file that says the same, each key with its default.
+    """
+    from agent.commands import configuration
+
+    raise typer.Exit(configuration.show(config, as_json=as_json))
+
+
+@config_app.command("check", epilog=_example("config check --config room.toml --online"))
+def config_check(
+    config: ConfigFile = None,
+    online: Annotated[bool, typer.Option("--online", help="Also try the store and the broker.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find every mistake in the file.
+
+    Also says what a clinic shouldn't leave as it is. 1 when a far end doesn't answer, 2 when something can't be used.
+    """
+    from agent.commands import configuration
+
+    raise typer.Exit(configuration.check(config, online=online, as_json=as_json))
+
+
+@config_app.command("schema", epilog=_example("config schema > config.schema.json"))
+def config_schema() -> None:
+    """Print the JSON schema of the file.
+
+    For editors, and for programs that write one.
+    """
+    from agent.commands import configuration
+
+    raise typer.Exit(configuration.schema())
+
+
+def main() -> NoReturn:
+    """Run one command and exit with its status."""
+    try:
+        try:
+            app(prog_name="kiosk-recorder")
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has gone; the interpreter would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FOUND_WRONG)  # as typer does when it notices first
+    except KioskError as error:
+        complain(str(error))
+        if os.environ.get(_DEBUG):
+            traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 (the last place that can tell a person)
+        _tell_unexpected(error)
+    sys.exit(EXIT_UNUSABLE)
+
+
+def _tell_unexpected(error: Exception) -> None:
+    if os.environ.get(_DEBUG):
+        traceback.print_exc()
+        return
+    complain(f"unexpected: {type(error).__name__}: {error}")
+    complain("  → this is a fault of the program: run it again with --debug and report what it prints")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""`kiosk-recorder status`: what the kiosk is doing, whether that is well, and what to do if it isn't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from agent.commands.kiosk import Kiosk, open_ledger, running
+from agent.commands.output import counted, painter, say, say_json
+from agent.commands.times import iso, local
+from agent.contract.keys import utc
+from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
+from agent.hours import is_open
+from agent.ledger import ClockState, Ledger, LedgerDamaged, State, Tally
+from agent.settings import Settings
+from agent.status import RecorderState, RecorderStatus, read_status, runtime_directory
+from agent.units import NS_PER_S, human_bytes, human_seconds
+
+_STALE_S: Final = 5.0
+"""The recorder paints its picture about once a second."""
+
+_MANY_WAITING: Final = 20
+"""DESIGN §8: a queue longer than this is critical."""
+
+
+_DOING: Final[dict[RecorderState, str]] = {
+    "starting": "starting",
+    "recording": "recording",
+    "listening": "listening, nobody speaks",
+    "idle": "idle outside the hours of [schedule]",
+    "waiting_for_microphone": "looking for the microphone",
+    "spool_full": "not recording, the spool is full",
+    "disk_error": "not recording, the card fails",
+    "stopped": "stopping",
+}
+
+_WELL: Final = frozenset[RecorderState]({"starting", "recording", "listening", "idle", "stopped"})
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the ledger knows."""
+
+    tally: dict[State, Tally]
+    oldest_pending_s: float | None
+    """How long the oldest recording that isn't uploaded has been waiting."""
+    last_upload_ns: int | None
+    """Wall time."""
+    evicted_unsent: int
+    clock: ClockState
+    """How far this boot's times are to be trusted."""
+
+    @property
+    def waiting(self) -> Tally:
+        """What isn't uploaded yet."""
+        return self.tally.get("pending", Tally())
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something wrong now, and the way out."""
+
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything the command looks at."""
+
+    recorder_pid: int | None
+    courier_pid: int | None
+    picture: RecorderStatus | None
+    """The running recorder's last one."""
+    picture_age_s: float
+    since_ns: int
+    """Wall time at which its state began."""
+    uploads_due: bool
+    """Whether uploads may run at this hour."""
+    kept: Kept | None
+    ledger_trouble: KioskError | None
+
+
+def status(kiosk: Kiosk, *, as_json: bool) -> int:
+    """Print the situation. Raises KioskError when this user may not look."""
+    situation = look(kiosk)
+    wrong = list(troubles(situation, kiosk.settings))
+    if as_json:
+        say_json(_document(situation, wrong, kiosk))
+    else:
+        _print(situation, wrong, kiosk)
+    return EXIT_FOUND_WRONG if wrong else EXIT_GOOD
+
+
+def look(kiosk: Kiosk) -> Situation:
+    """The situation as the machine shows it. Raises KioskError when this user may not look."""
+    now_ns, wall_ns = kiosk.clock.monotonic_ns(), kiosk.clock.wall_ns()
+    recorder_pid = running(kiosk.layout, "recorder")
+    picture = read_status(runtime_directory())
+    if picture is not None and (picture.pid, picture.boot) != (recorder_pid, kiosk.clock.boot):
+        picture = None
+    kept: Kept | None = None
+    ledger_trouble: KioskError | None = None
+    try:
+        with open_ledger(kiosk) as ledger:
+            kept = _account(ledger, kiosk)
+    except LedgerDamaged as damage:
+        ledger_trouble = damage
+    except KioskError as error:
+        # One that isn't there yet is a matter of whether the recorder runs.
+        if not error.retryable:
+            raise
+    return Situation(
+        recorder_pid,
+        running(kiosk.layout, "courier"),
+        picture,
+        (now_ns - picture.updated_ns) / NS_PER_S if picture else 0.0,
+        wall_ns - now_ns + picture.since_ns if picture else 0,
+        is_open(kiosk.settings.upload.week, kiosk.zone, utc(wall_ns)),
+        kept,
+        ledger_trouble,
+    )
+
+
+def _account(ledger: Ledger, kiosk: Kiosk) -> Kept:
+    boots = {boot.boot: boot for boot in ledger.boots()}
+    oldest = next(ledger.kept("pending", limit=1), None)
+    boot = boots.get(oldest.boot) if oldest else None
+    waited_ns = kiosk.clock.wall_ns() - boot.offset_ns - oldest.end_ns if oldest and boot else None
+    now = boots.get(kiosk.clock.boot)
+    return Kept(
+        ledger.tally(),
+        None if waited_ns is None else max(0, waited_ns) / NS_PER_S,
+        ledger.last_acknowledged_ns(),
+        int(ledger.counters().get("evicted_unsent_total", 0)),
+        now.clock if now else "unsynchronised",
+    )
+
+
+def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
+    """What a person should look after, most pressing first."""
+    yield from _recorder_troubles(situation)
+    if situation.ledger_trouble is not None:
+        cause = f"the ledger can't be read: {situation.ledger_trouble.cause}"
+        yield Trouble(cause, "restart the recorder: it sets the ledger aside and makes a new one from the spool")
+    speaks = bool(settings.upload.target or settings.mqtt.url)
+    if speaks and situation.courier_pid is None:
+        yield Trouble(
+            "the courier isn't running: nothing is uploaded or reported", "systemctl start kiosk-courier.service"
+        )
+    kept = situation.kept
+    if kept is None:
+        return
+    if settings.upload.target and situation.uploads_due and kept.waiting.count > _MANY_WAITING:
+        yield Trouble(
+            f"{kept.waiting.count} recordings wait to be uploaded",
+            "`kiosk-recorder config check --online` tries the store",
+        )
+    if kept.tally.get("damaged"):
+        yield Trouble("recordings are damaged on the card", "`kiosk-recorder verify` names them; the card may be dying")
+
+
+def _recorder_troubles(situation: Situation) -> Iterator[Trouble]:
+    picture = situation.picture
+    if situation.recorder_pid is None:
+        yield Trouble("the recorder isn't running: nothing is recorded", "systemctl start kiosk-recorder.service")
+    elif picture is None:
+        yield Trouble(
+            f"the recorder (process {situation.recorder_pid}) doesn't say what it does",
+            "if it has only just begun, ask again; else RUNTIME_DIRECTORY differs between it and this command",
+        )
+    elif situation.picture_age_s > _STALE_S:
+        yield Trouble(
+            f"the recorder (process {picture.pid}) has given no sign of life for "
+            f"{human_seconds(situation.picture_age_s)}",
+            "systemctl restart kiosk-recorder.service",
+        )
+    elif picture.trouble or picture.state not in _WELL:
+        what, _, hint = picture.trouble.partition("\n  → ")
+        yield Trouble(what or _DOING[picture.state], hint)
+
+
+def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[str, Any]:
+    picture, kept, spool = situation.picture, situation.kept, kiosk.settings.spool
+    recorder: dict[str, Any] = {"pid": situation.recorder_pid}
+    if picture is not None:
+        recorder |= asdict(picture) | {
+            "since": iso(situation.since_ns, kiosk.zone),
+            "age_s": round(situation.picture_age_s, 3),
+        }
+    document: dict[str, Any] = {
+        "good": not wrong,
+        "troubles": [asdict(trouble) for trouble in wrong],
+        "site": kiosk.settings.device.site,
+        "device": kiosk.settings.device.id,
+        "recorder": recorder,
+        "courier": {"pid": situation.courier_pid},
+        "spool": {"path": str(spool.path), "cap_bytes": int(spool.cap)},
+        "target": kiosk.settings.upload.target,
+    }
+    if kept is not None:
+        last = kept.last_upload_ns
+        document |= {
+            "kept": {state: asdict(tally) for state, tally in kept.tally.items()},
+            "oldest_pending_s": kept.oldest_pending_s,
+            "last_upload": None if last is None else iso(last, kiosk.zone),
+            "evicted_unsent_total": kept.evicted_unsent,
+            "clock": kept.clock,
+        }
+    return document
+
+
+def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> None:
+    paint, settings, picture = painter(), kiosk.settings, situation.picture
+    device = settings.device
+    if picture is not None and situation.recorder_pid is not None:
+        doing = paint(_DOING[picture.state], "red" if wrong else "green")
+        doing += f" since {local(situation.since_ns, kiosk.zone)}"
+    else:
+        doing = paint("not running" if situation.recorder_pid is None else "running", "red")
+    say(f"{paint(f'{device.site}/{device.id}', 'bold')}: {doing}")
+    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk)):
+        say(f"  {name:11} {text}")
+    for trouble in wrong:
+        say(f"{paint('wrong', 'red')}: {trouble.what}" + (f"\n  → {trouble.hint}" if trouble.hint else ""))
+
+
+def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[str, str]]:
+    capture, picture = settings.capture, situation.picture
+    microphone = f"{capture.pcm}, {capture.rate} Hz × {capture.channels}, {capture.mode}"
+    if picture is None:
+        yield "microphone", microphone
+        return
+    if picture.level_rms_dbfs is not None:
+        microphone += f"; level {picture.level_rms_dbfs:.0f} dBFS, peak {picture.level_peak_dbfs:.0f} dBFS"
+    if picture.clipped_pct:
+        microphone += f", {picture.clipped_pct:g} % clipped"
+    yield "microphone", microphone
+    share = 100 * picture.spool_bytes / settings.spool.cap
+    spool = f"{human_bytes(picture.spool_bytes)} of {human_bytes(settings.spool.cap)} ({share:.3g} %)"
+    yield "spool", f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
+
+
+def _kept_lines(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]:
+    kept, upload = situation.kept, kiosk.settings.upload
+    if kept is None:
+        return
+    waiting = kept.waiting
+    text = f"{counted(waiting.count, 'recording')}, {human_seconds(waiting.seconds)}, {human_bytes(waiting.bytes)}"
+    if kept.oldest_pending_s is not None:
+        text += f"; the oldest for {human_seconds(kept.oldest_pending_s)}"
+    yield "waiting", text
+    if upload.target:
+        last = (
+            "nothing uploaded yet" if kept.last_upload_ns is None else f"last {local(kept.last_upload_ns, kiosk.zone)}"
+        )
+        yield "uploads", f"to {upload.target}; {last}" + ("" if situation.uploads_due else "; outside upload.hours now")
+    else:
+        yield "uploads", "none: upload.target is empty"
+    if kept.evicted_unsent:
+        yield "given up", f"{counted(kept.evicted_unsent, 'recording')} before being uploaded, since this ledger began"
+    yield "clock", kept.clock

@@ -1,0 +1,4 @@
+"""Real parts for whole kiosks."""
+
+from tests.servers import broker, bucket, s3_store  # noqa: F401
+from tests.soundcard import soundcard  # noqa: F401

@@ -1,0 +1,138 @@
+"""A whole kiosk for tests: real recorder and courier processes around one directory."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import soundfile
+
+from agent.errors import KioskError
+from agent.handover import hand_over
+from agent.ledger import Gap, Ledger, Segment
+from agent.settings import Settings
+from agent.spool import Layout
+from agent.status import RecorderStatus, read_status
+from hw.clock import SystemClock
+from hw.simulated import SimulatedRoom
+from tests.soundcard import eventually
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(slots=True)
+class Kiosk:
+    """Starts and ends the two processes; reads what they left. Use as a context manager: no process outlives it."""
+
+    settings: Settings
+    environment: Mapping[str, str] = field(default_factory=dict)
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.settings.spool.path)
+
+    @property
+    def log(self) -> Path:
+        return self.settings.spool.path / "processes.log"
+
+    def record(self, room: SimulatedRoom, *, room_time: bool = False) -> subprocess.Popen[bytes]:
+        """Start the recorder in `room`; with `room_time` it lives by the room's clock."""
+        if room_time:
+            command = ["tests.end_to_end.room_recorder", "{}", str(room.directory / "state"), str(room.speed)]
+        else:
+            command = ["agent.recorder", "--settings-fd", "{}"]
+        return self._start(command, room.environment)
+
+    def upload(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start the courier."""
+        return self._start(["agent.courier", "--settings-fd", "{}", *options], {})
+
+    def status(self) -> RecorderStatus | None:
+        return read_status(self.settings.spool.path / "run")
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.layout.ledger, SystemClock(), read_only=True)
+
+    def segments(self) -> list[Segment]:
+        try:
+            with self.ledger() as ledger:
+                return list(ledger.segments())
+        except KioskError as error:
+            if error.retryable:
+                return []
+            raise
+
+    def gaps(self) -> list[Gap]:
+        with self.ledger() as ledger:
+            return ledger.gaps()
+
+    def captured_s(self) -> float:
+        return sum(segment.seconds for segment in self.segments())
+
+    def wait_for_recording(self) -> None:
+        eventually(
+            lambda: (status := self.status()) is not None and status.state == "recording", "the recorder records"
+        )
+
+    def __enter__(self) -> Self:
+        self.settings.spool.path.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def _start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        descriptor = hand_over(self.settings)
+        runtime = {"RUNTIME_DIRECTORY": str(self.settings.spool.path / "run"), "PYTHONPATH": str(ROOT)}
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *(part.format(descriptor) for part in command)],
+                env={**os.environ, **self.environment, **runtime, **environment},
+                pass_fds=[descriptor],
+                stdout=log,
+                stderr=log,
+            )
+        os.close(descriptor)
+        self._processes.append(process)
+        return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """Ask a process to end in good order; its exit status."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(30)
+
+
+def decoded(flac: bytes) -> NDArray[np.int16]:
+    """A FLAC file's samples, shape (frames, channels)."""
+    samples, _ = soundfile.read(io.BytesIO(flac), dtype="int16", always_2d=True)
+    return np.asarray(samples, np.int16)
+
+
+def heard(room: SimulatedRoom, source: NDArray[np.int16], begin: int, frames: int) -> NDArray[np.int16]:
+    """What the microphone gave from frame `begin` of the room's time on; the source loops."""
+    assert room.channels == source.shape[1]
+    return np.take(source, np.arange(begin, begin + frames) % len(source), axis=0)
+
+
+def runs(segments: list[Segment]) -> Iterator[list[Segment]]:
+    """Segments by run, in order of time."""
+    by_run: dict[str, list[Segment]] = {}
+    for segment in segments:
+        by_run.setdefault(segment.run, []).append(segment)
+    yield from by_run.values()
