@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from agent.ledger import Ledger, Segment
-from agent.sidecar import Record, Sidecar, SidecarDamaged, read_sidecar, segment_of
+from agent.salvage import Kept, Unclear, judge
+from agent.sidecar import SidecarDamaged, read_sidecar, segment_of
 from agent.spool import AUDIO_SUFFIX, META_SUFFIX, PART_SUFFIX, Layout, SegmentFile, SegmentName, files_below
 from agent.units import human_seconds
 from hw.clock import Clock
@@ -43,11 +44,6 @@ class Finding:
     what: str
     remedy: str
     """What recovery, or who else, does about it."""
-
-
-def durable(sidecar: Sidecar, size: int) -> Record | None:
-    """The newest record whose bytes an audio file of `size` bytes can hold."""
-    return next((record for record in reversed(sidecar.records) if record.size <= size), None)
 
 
 class Inspection:
@@ -186,7 +182,7 @@ class Inspection:
         if known is not None:
             yield Finding("twice", place, "is being written although the ledger has it sealed", _QUARANTINED)
         elif not (self._recording() and name == self._newest_open()):
-            yield Finding("unfinished", place, "was never finished", self._fate(part, meta, name))
+            yield Finding("unfinished", place, "was never finished", self._fate(name))
 
     def _newest_open(self) -> SegmentName | None:
         """The segment that a running recorder writes."""
@@ -200,21 +196,12 @@ class Inspection:
                     continue
         return max(found)[1] if found else None
 
-    def _fate(self, part: Path, meta: Path, name: SegmentName) -> str:
+    def _fate(self, name: SegmentName) -> str:
         """What recovery makes of an unfinished segment."""
-        if not part.exists():
-            return "recovery drops it: it holds nothing"
-        size = part.stat().st_size
-        try:
-            sidecar = read_sidecar(meta)
-        except (FileNotFoundError, SidecarDamaged):
-            sidecar = None
-        if sidecar is None or sidecar.header.name != name:
-            return _QUARANTINED if size else "recovery drops it: it holds nothing"
-        record = durable(sidecar, size)
-        if record is None or not record.frames:
-            return "recovery drops it: nothing of it is durable"
-        return f"recovery keeps the {human_seconds(record.frames / sidecar.header.rate)} that are durable"
+        found = judge(self._layout, name)
+        if isinstance(found, Kept):
+            return f"recovery keeps the {human_seconds(found.seconds)} that are durable"
+        return _QUARANTINED if isinstance(found, Unclear) else f"recovery drops it: {found.why}"
 
     def _place(self, path: Path) -> str:
         return str(path.relative_to(self._layout.root))

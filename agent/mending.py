@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import KioskError
-from agent.inspection import durable
-from agent.recorder.flac import STREAMINFO_END, with_total_frames
 from agent.sidecar import SidecarDamaged, read_sidecar
 from agent.spool import META_SUFFIX
+from agent.streaminfo import STREAMINFO_END, total_frames, with_total_frames
 
 _SYNC: Final = b"\xff\xf8"
 _LAST_METADATA_BLOCK: Final = 0x80
@@ -74,7 +73,7 @@ def readable(path: Path) -> Readable:
         size = os.fstat(file.fileno()).st_size
     if len(head) < STREAMINFO_END or not head.startswith((b"fLaC\x00", b"fLaC\x80")):
         raise KioskError("open recording", place=str(path), cause="isn't a FLAC file")
-    promised = int.from_bytes(head[21:26], "big") & 0xF_FFFF_FFFF
+    promised = total_frames(head)
     extent = _by_sidecar(path, size) or _by_frames(path)
     if extent is None or not extent.frames:
         raise KioskError(
@@ -91,7 +90,7 @@ def _by_sidecar(path: Path, size: int) -> Extent | None:
         sidecar = read_sidecar(path.with_suffix(META_SUFFIX))
     except (OSError, SidecarDamaged):
         return None
-    record = durable(sidecar, size)
+    record = next((record for record in reversed(sidecar.records) if record.size <= size), None)
     return None if record is None else Extent(record.size, record.frames)
 
 

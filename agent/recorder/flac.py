@@ -3,7 +3,7 @@
 libsndfile encodes into a Python object and, on closing, seeks back into STREAMINFO. Here the encoder's file is an
 append-only stream: the planned length is put into STREAMINFO as it passes by, so that a segment of that length is a
 perfect file although nothing was rewritten, and the rewrites at the end go nowhere. A segment that ends early is
-mended later by `with_total_frames`. Layout: RFC 9639 §8.2.
+mended later by `agent.streaminfo`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,13 @@ from typing import Final
 
 import soundfile
 
+from agent.streaminfo import STREAMINFO_END, with_total_frames
 from agent.units import Frames
 
 BLOCK_FRAMES: Final = 4096
 """Frames in each FLAC frame libsndfile makes; the last one of a file may be shorter."""
 
-STREAMINFO_END: Final = 42
-"""`fLaC`, a block header of 4 bytes, STREAMINFO of 34."""
-
-_TOTAL_AT: Final = 21
-"""STREAMINFO's 36-bit total: the low half of this byte and the four that follow."""
-
 _SYNC: Final = b"\xff\xf8"
-
-
-def with_total_frames(streaminfo: bytes, frames: int) -> bytes:
-    """The first `STREAMINFO_END` bytes of a file, saying that it holds `frames` frames."""
-    head = bytearray(streaminfo)
-    head[_TOTAL_AT] = (head[_TOTAL_AT] & 0xF0) | (frames >> 32 & 0x0F)
-    head[_TOTAL_AT + 1 : _TOTAL_AT + 5] = (frames & 0xFFFFFFFF).to_bytes(4, "big")
-    return bytes(head)
 
 
 class FlacStream:

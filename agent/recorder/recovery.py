@@ -4,7 +4,7 @@ Every step can be cut short and repeated; a second recovery finds nothing to do.
 
     1. finish a move into `sealed/` that was cut in between
     2. cut each `open/*.part` back to its last record whose hash is right, mend its header, seal it as truncated;
-       drop it (as `empty`) when nothing of it became durable
+       drop it (as `empty`) when nothing of it became durable, set it aside when that can't be told (agent.salvage)
     3. enter every sealed file that the ledger doesn't know; set aside what can't be understood
     4. remove files the ledger has settled; mark segments whose file is gone as lost
 
@@ -13,7 +13,6 @@ The ledger's word about removal always comes before the removal (invariant 2).
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.ledger import Boot, Ledger, Segment
-from agent.recorder.flac import STREAMINFO_END, with_total_frames
 from agent.recorder.segment import hash_file, move_into_sealed
+from agent.salvage import Empty, Unclear, judge
 from agent.sidecar import (
     CUT,
     HEADER_BYTES,
@@ -43,10 +42,9 @@ from agent.spool import (
     files_below,
     sync_directory,
 )
+from agent.streaminfo import STREAMINFO_END, with_total_frames
 
 log = logging.getLogger(__name__)
-
-_READ_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -113,79 +111,31 @@ def _finish_moves(layout: Layout) -> None:
 
 
 def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recovered) -> None:
-    part, meta = layout.part(name), layout.open_meta(name)
+    files = (layout.part(name), layout.open_meta(name))
     if ledger.segment(name) is not None:
-        log.error("segment %s is being written although the ledger has it sealed: it goes to quarantine", name)
-        quarantine(layout, part, meta)
-        done.quarantined.append(str(name))
+        _set_aside(layout, name, "it is being written although the ledger has it sealed", done)
         return
-    if not part.exists():
-        _drop_empty(ledger, name, done, meta)
-        return
-    try:
-        sidecar = read_sidecar(meta)
-        if sidecar.header.name != name:
-            raise SidecarDamaged("it speaks of another segment")
-    except FileNotFoundError:
-        sidecar = None
-    except SidecarDamaged as error:
-        log.warning("segment %s: sidecar unusable: %s", name, error)
-        sidecar = None
-    if sidecar is None:
-        if part.stat().st_size == 0:
-            _drop_empty(ledger, name, done, part, meta)
-        else:
-            quarantine(layout, part, meta)
-            done.quarantined.append(str(name))
-        return
-    kept = _last_true_record(part, sidecar)
-    if kept is None and any(record.frames for record in sidecar.records):
-        log.warning("segment %s isn't what its sidecar vouches for: it goes to quarantine", name)
-        quarantine(layout, part, meta)
-        done.quarantined.append(str(name))
-        return
-    if kept is None or kept[1].frames == 0:
-        _drop_empty(ledger, name, done, part, meta)
-        return
-    position, record = kept
-    segment = _cut_and_seal(layout, sidecar, position, record)
-    with ledger.transaction():
-        _know_boot(ledger, sidecar)
-        ledger.seal(segment)
-        ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
-    done.truncated.append(name)
+    found = judge(layout, name)
+    if isinstance(found, Unclear):
+        _set_aside(layout, name, found.why, done)
+    elif isinstance(found, Empty):
+        ledger.empty(name)
+        for path in files:
+            path.unlink(missing_ok=True)
+        done.empty.append(name)
+    else:
+        segment = _cut_and_seal(layout, found.sidecar, found.position, found.record)
+        with ledger.transaction():
+            _know_boot(ledger, found.sidecar)
+            ledger.seal(segment)
+            ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
+        done.truncated.append(name)
 
 
-def _last_true_record(part: Path, sidecar: Sidecar) -> tuple[int, Record] | None:
-    """The newest record whose bytes are really there, with its position.
-
-    The header may already have been mended for a short segment: a record's hash holds for the header as planned, or,
-    for the final record, as it is now.
-    """
-    with part.open("rb") as file:
-        head = file.read(STREAMINFO_END)
-    if len(head) < STREAMINFO_END:
-        return None
-    planned = with_total_frames(head, sidecar.header.planned_frames)
-    size = part.stat().st_size
-    for position in reversed(range(len(sidecar.records))):
-        record = sidecar.records[position]
-        start = head if record.final else planned
-        if record.size <= size and _digest(part, start, record.size) == record.digest:
-            return position, record
-    return None
-
-
-def _digest(path: Path, head: bytes, size: int) -> bytes:
-    """SHA-256 of the first `size` bytes of a file whose first bytes are taken to be `head`."""
-    digest = hashlib.sha256(head)
-    with path.open("rb") as file:
-        file.seek(len(head))
-        left = size - len(head)
-        while left > 0 and (chunk := file.read(min(left, _READ_BYTES))):
-            digest.update(chunk)
-            left -= len(chunk)
-    return digest.digest()
+def _set_aside(layout: Layout, name: SegmentName, why: str, done: Recovered) -> None:
+    log.error("unfinished segment %s goes to quarantine: %s", name, why)
+    quarantine(layout, layout.part(name), layout.open_meta(name))
+    done.quarantined.append(str(name))
 
 
 def _cut_and_seal(layout: Layout, sidecar: Sidecar, position: int, record: Record) -> Segment:
@@ -210,13 +160,6 @@ def _cut_and_seal(layout: Layout, sidecar: Sidecar, position: int, record: Recor
             os.fsync(file.fileno())
     move_into_sealed(layout, part, meta, layout.audio(header.name), layout.meta(header.name))
     return segment_of(header, record, layout.meta(header.name).stat().st_size)
-
-
-def _drop_empty(ledger: Ledger, name: SegmentName, done: Recovered, *paths: Path) -> None:
-    ledger.empty(name)
-    for path in paths:
-        path.unlink(missing_ok=True)
-    done.empty.append(name)
 
 
 def _reconcile(layout: Layout, ledger: Ledger, done: Recovered) -> None:

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Final
 
 from agent.ledger import Segment
-from agent.recorder.flac import STREAMINFO_END, FlacStream, with_total_frames
+from agent.recorder.flac import FlacStream
 from agent.sidecar import END, HEADER_BYTES, RECORD_BYTES, ROOM_BYTES, SYNC, Header, Record, segment_of
 from agent.spool import Layout, sync_directory
+from agent.streaminfo import STREAMINFO_END, with_total_frames
 from agent.units import NS_PER_S, Frames
 
 _PAGE_BYTES: Final = 4096

@@ -203,18 +203,20 @@ def test_files_of_others(damaged: Damaged) -> None:
 def unfinished(
     kiosk: Kiosk, change: Callable[[Path, Path], None]
 ) -> tuple[Path, list[tuple[str, str, str]], Recovered]:
-    """A recorder dies in mid-segment, `change` happens to part and sidecar: the part, findings, what recovery did."""
+    """A recorder dies in mid-segment, then `change` happens: what is left, findings, what recovery did."""
     room = WriterRoom(settings(kiosk.spool, segment_seconds=60), FakeClock())
     room.hear(noise(20))
     (part,) = room.layout.open.glob("*.part")
     room.ledger.close()
-    change(part, part.with_suffix(".meta"))
+    meta = part.with_suffix(".meta")
+    change(part, meta)
+    left = part if part.exists() else meta
     answer = kiosk.run("verify", "--json")
     assert answer.status == 1
     found = [(finding["kind"], finding["place"], finding["remedy"]) for finding in answer.json()["findings"]]
     again = WriterRoom(settings(kiosk.spool), FakeClock(monotonic_s=1000))
     again.end()
-    return part, found, again.recovered
+    return left, found, again.recovered
 
 
 def test_a_segment_that_was_never_finished(kiosk: Kiosk) -> None:
@@ -243,18 +245,19 @@ def test_an_unfinished_segment_that_lost_its_end(kiosk: Kiosk) -> None:
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
-        (lambda part, _: part.write_bytes(b""), "recovery drops it: nothing of it is durable"),
+        (lambda part, _: part.write_bytes(b""), ASIDE),
         (lambda _, meta: meta.unlink(), ASIDE),
         (lambda _, meta: flip(meta, 3), ASIDE),
+        (lambda part, _: part.unlink(), "recovery drops it: it has no audio file"),
         (lambda part, meta: (part.write_bytes(b""), meta.unlink()), "recovery drops it: it holds nothing"),
     ],
-    ids=["no audio", "no sidecar", "broken sidecar", "nothing"],
+    ids=["no audio", "no sidecar", "broken sidecar", "no file", "nothing"],
 )
 def test_an_unfinished_segment_that_cannot_be_saved(
     kiosk: Kiosk, change: Callable[[Path, Path], None], remedy: str
 ) -> None:
-    part, found, recovered = unfinished(kiosk, change)
-    assert found == [("unfinished", place(part), remedy)]
+    left, found, recovered = unfinished(kiosk, change)
+    assert found == [("unfinished", place(left), remedy)]
     assert (len(recovered.quarantined), len(recovered.empty)) == ((1, 0) if remedy == ASIDE else (0, 1))
 
 
