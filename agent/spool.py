@@ -83,9 +83,10 @@ class Layout:
         try:
             for directory in (self.spool, self.open, self.sealed, self.quarantine, self.state):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            probe = self.open / f".probe-{os.getpid()}"
+            # One name for every process: what a kill leaves of it, the next start takes away.
+            probe = self.open / ".probe"
             probe.write_bytes(b"")
-            probe.unlink()
+            probe.unlink(missing_ok=True)
             for directory in (self.spool, self.root):
                 sync_directory(directory)
         except OSError as error:

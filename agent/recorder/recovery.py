@@ -215,6 +215,7 @@ def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], do
         for sidecar, segment in fresh:
             _know_boot(ledger, sidecar)
             ledger.seal(segment)
+            ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
             done.entered.append(segment.name)
 
 

@@ -282,3 +282,40 @@ def test_a_segment_whose_beginning_was_damaged_goes_to_quarantine_and_is_kept(
     room = WriterRoom(killed.settings, clock)
     assert room.recovered.quarantined == [part.stem]
     assert (room.layout.quarantine / part.name).exists()
+
+
+def test_a_segment_sealed_but_not_yet_entered_counts_like_any_other(
+    killed: WriterRoom, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counters tell the fleet what was captured; a kill right after the seal must not hide a segment from it."""
+    before = WriterRoom(killed.settings, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "seal", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            before.hear(noise(5))
+    before.ledger.close()
+    room = WriterRoom(killed.settings, clock)
+    assert len(room.recovered.entered) == 1
+    counters = room.ledger.counters()
+    assert counters["segments_total"] == len(room.sealed())
+    assert counters["captured_seconds_total"] == pytest.approx(sum(segment.seconds for segment in room.sealed()))
+
+
+def test_a_start_that_was_killed_leaves_nothing_for_the_quarantine(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start tries whether it may write; what a kill leaves of that try is nobody's riddle."""
+    layout = Layout(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _killed)
+        patch.setattr(os, "getpid", lambda: 1)
+        with pytest.raises(KeyboardInterrupt):
+            layout.create()
+    assert list(files_below(layout.open))
+    room = WriterRoom(settings(tmp_path), clock)
+    assert not room.recovered
+    assert not list(files_below(room.layout.quarantine))
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
