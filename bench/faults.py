@@ -34,16 +34,16 @@ MICROPHONE: Final = {
     "overrun": Kind(2, 0.5, 5),
     "suspend": Kind(1, 5, 300),
     "broken": Kind(1),
-    "unplug": Kind(1, 10, 600),
+    "unplug": Kind(1, 120, 300),
     # Noticed after 2.5 real seconds, which the accelerated room doesn't shorten.
-    "freeze": Kind(0.5, 500, 900),
+    "freeze": Kind(0.5, 400, 600),
 }
 """Events of the simulated room's script."""
 
 NETWORK: Final = {
-    "store down": Kind(1, 60, 1800),
+    "store down": Kind(1, 180, 1800),
     "store busy": Kind(1, 60, 600),
-    "store refusing": Kind(0.5, 60, 900),
+    "store refusing": Kind(1, 60, 900),
     "store cut": Kind(4),
     "broker down": Kind(1, 30, 300),
     "broker cut": Kind(1),

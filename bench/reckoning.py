@@ -1,7 +1,7 @@
 """What the room played, reckoned up: each frame of it is in the bucket or in a gap that says why not.
 
-The room's journal says where every stream of the microphone began; the kiosk's word is taken for nothing but the order
-of its recordings.
+Where a run was heard is found in the sound itself: its first frames occur once in the source. The kiosk's word is taken
+for nothing but which of the source's repetitions it was.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,8 @@ from tests.servers import Bucket
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_COMPARED_FRAMES = 8192
-"""As much of a run tells where it was heard; then all of it is compared."""
+_NEEDLE_FRAMES = 4096
+"""So much of a run occurs once in the source, be it only the noise of a pause."""
 
 _CLOCKS_S = 0.05
 """Real seconds in which a busy machine may tell the end of a block: times the room's speed in the room's."""
@@ -96,17 +96,18 @@ class _Missing:
 
 
 def _stretches(
-    segments: Iterable[Segment], bucket: Bucket, objects: set[str], room: SimulatedRoom, source: NDArray[np.int16]
+    segments: Sequence[Segment], bucket: Bucket, objects: set[str], room: SimulatedRoom, source: NDArray[np.int16]
 ) -> Iterator[_Stretch]:
     """Runs that are in the bucket as they were played, in order of time."""
-    starts: list[int] = [happening.position for happening in room.history() if happening.what in ("start", "resume")]
+    played = source.tobytes() + source[:_NEEDLE_FRAMES].tobytes()
+    begin_ns = min(segment.begin_ns for segment in segments)
     for _, group in itertools.groupby(segments, key=lambda segment: segment.run):
         run = list(group)
         parts = [_downloaded(bucket, segment) for segment in run if segment.key in objects]
         if [segment.seq for segment in run] != list(range(len(run))) or len(parts) < len(run):
             continue
         heard = np.concatenate(parts)
-        position = _place(heard, starts, source)
+        position = _place(heard, played, (run[0].begin_ns - begin_ns) * room.rate // NS_PER_S, len(source))
         if position is not None and np.array_equal(heard, _played(source, position, len(heard))):
             yield _Stretch(position, run)
 
@@ -120,14 +121,17 @@ def _downloaded(bucket: Bucket, segment: Segment) -> NDArray[np.int16]:
     return np.asarray(samples, np.int16)
 
 
-def _place(heard: NDArray[np.int16], starts: list[int], source: NDArray[np.int16]) -> int | None:
-    """The first of the streams' beginnings from which this was heard; those before it are used up."""
-    head = heard[:_COMPARED_FRAMES]
-    for number, position in enumerate(starts):
-        if np.array_equal(head, _played(source, position, len(head))):
-            del starts[: number + 1]
-            return position
-    return None
+def _place(heard: NDArray[np.int16], played: bytes, expected: int, period: int) -> int | None:
+    """The frame of the room nearest to `expected` where this was played; the source repeats after `period` frames."""
+    frame_bytes = 2 * int(heard.shape[1])
+    needle = heard[:_NEEDLE_FRAMES].tobytes()
+    at = played.find(needle)
+    while at >= 0 and at % frame_bytes:
+        at = played.find(needle, at + 1)
+    if at < 0:
+        return None
+    place = at // frame_bytes
+    return place + round((expected - place) / period) * period
 
 
 def _played(source: NDArray[np.int16], position: int, frames: int) -> NDArray[np.int16]:

@@ -139,14 +139,15 @@ def _soak(result: _Result, picture: str) -> str:
     gaps = ", ".join(f"{count} × `{reason}`" for reason, count in account["gaps"].items())
     text = f"""\
 {result["hours"]:g} hours at {result["speed"]:g} times real time, both processes living by the room's clock and neither
-ever restarted, with what goes wrong in a clinic drawn from seed {result["seed"]}: {faults}. Medians of the first and of
-the last hour. Growth of the ledger and the spool is in the picture.
+ever restarted, with what goes wrong in a clinic drawn from seed {result["seed"]}: {faults}. Of descriptors the lowest
+count of an hour (what stays open when nothing is under way), of all others the median. The ledger grows with its
+history, by design; the spool fills while the store is away.
 """
     told = f"""\
 The room played {account["played_s"] / 3600:.2f} h, of which {account["heard_s"] / 3600:.2f} h were heard, in
 {account["runs"]} runs of {account["segments"]} segments; {account["whole_segments"]} of them are in the bucket, each
-once, sample for sample as they were played where the room's own journal says that a stream began. The room says that
-{account["missed_s"]:,.1f} s between them were missed, the kiosk's gaps say {account["gap_s"]:,.1f} s ({gaps}). About
+once, sample for sample as the room played them. By the room's frames {account["missed_s"]:,.1f} s between them were
+missed, the kiosk's gaps say {account["gap_s"]:,.1f} s ({gaps}). About
 no gap do they differ by more than {apart_s:g} s, {apart_s / result["speed"] * 1000:.0f} ms of real time.
 """
     image = f"![Levels over the hours](images/{picture})\n"
