@@ -27,17 +27,16 @@ class Replay:
         """Of the oldest block held."""
         self._end = 0
 
-    def restart(self) -> None:
-        """Another run begins."""
-        self._blocks.clear()
-        self._begin = self._end = 0
-
     def add(self, block: Block) -> None:
         """The next block of the run."""
         self._blocks.append(block)
         self._end += block.frames
         while self._end - self._begin - self._blocks[0].frames >= self._most_frames:
             self._forget_oldest()
+
+    def holds(self, block: Block) -> bool:
+        """Whether this very block was added and not forgotten."""
+        return any(each is block for each in self._blocks)
 
     def durable(self, frames: int) -> None:
         """The first `frames` frames of the run are on the card for good."""
@@ -46,12 +45,13 @@ class Replay:
 
     def after(self, frames: int) -> tuple[int, list[Block]]:
         """What follows the first `frames` frames of the run: where it begins (later, if it was forgotten), and it."""
+        self.durable(frames)
         left = list(self._blocks)
-        skip = max(0, frames - self._begin)
-        if left and skip:
+        skip = frames - self._begin
+        if left and skip > 0:
             first = left[0]
             left[0] = Block(first.pcm[skip * self._frame_bytes :], Frames(first.frames - skip), first.ended_ns)
-        return max(frames, self._begin), [block for block in left if block.frames]
+        return max(frames, self._begin), left
 
     def _forget_oldest(self) -> None:
         self._begin += self._blocks.popleft().frames

@@ -9,6 +9,7 @@ import pytest
 from agent.hours import Hours
 from agent.ledger import Boot, Ledger
 from agent.recorder.retention import victims
+from agent.recorder.succession import CardFailed
 from agent.settings import Capture, Schedule, Settings
 from agent.spool import files_below
 from agent.units import NS_PER_S, Duration, Size
@@ -122,8 +123,8 @@ def test_when_others_fill_the_card_nothing_is_given_up_for_nothing(
     room.hear(noise(4))
     usage = (1 << 40, 1 << 40, 1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": usage[2]}))
-    room.hear(noise(4))
-    assert room.vitals.storage == "spool_full"
+    with pytest.raises(CardFailed, match="others have filled the card"):
+        room.hear(noise(4))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 
 
