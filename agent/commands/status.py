@@ -17,8 +17,8 @@ from agent.settings import Settings
 from agent.status import RecorderState, RecorderStatus, read_status, runtime_directory
 from agent.units import NS_PER_S, human_bytes, human_seconds
 
-_STALE_S: Final = 5.0
-"""The recorder paints its picture about once a second."""
+_STALE_S: Final = 8.0
+"""The recorder paints its picture about once a second, or every 5 s while the card keeps its writer waiting."""
 
 _MANY_WAITING: Final = 20
 """DESIGN §8: a queue longer than this is critical."""

@@ -100,11 +100,8 @@ class Writer:
 
     def failed(self, cause: Exception) -> CardFailed:
         """What to raise when the card failed. Everything that isn't durable is in the ring again."""
-        if self._run is None:
-            accounted, cut = self._silence.accounted, None
-            self._intake.give_back(())
-        else:
-            accounted, again, cut = self._run.abandon()
+        accounted, again, cut = (self._silence.accounted, [], None) if self._run is None else self._run.abandon()
+        if self._surrendered is None:
             self._intake.give_back(again)
         return CardFailed(cause, Succession(accounted, self._intake.gate, tuple(self._owed), cut))
 

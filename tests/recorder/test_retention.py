@@ -191,7 +191,7 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_
     begin_ns = clock.monotonic_ns()
     room.hear(noise(8))
     assert all(segment.provisional for segment in room.sealed())
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     offset_ns = round(lunch_s * NS_PER_S) - begin_ns
     clock.step((offset_ns + clock.monotonic_ns() - clock.wall_ns()) / NS_PER_S)
     room.ledger.retime(Boot(clock.boot, offset_ns, "synchronised"))
@@ -206,7 +206,7 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_
 def test_a_schedule_erases_nothing_that_was_recorded_under_a_right_clock(tmp_path: Path, clock: FakeClock) -> None:
     chosen = settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled"))
     room = WriterRoom(chosen, clock)
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     room.hear(noise(6))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 
