@@ -166,6 +166,6 @@ class InstanceLock:
             self._file.write(str(os.getpid()))
             self._file.flush()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let the next one in."""
         self._file.close()

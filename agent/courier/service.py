@@ -66,7 +66,7 @@ class CourierService:
             crew.start("reporter", self._reporter.run)
         self._lines.stop.wait()
         self._say_goodbye(crew)
-        lock.release()
+        lock.close()
         return EXIT_FOUND_WRONG if crew.casualty else EXIT_GOOD
 
     def once(self) -> int:
@@ -82,7 +82,7 @@ class CourierService:
         finally:
             self._lines.stop.set()
             self._say_goodbye(crew)
-            lock.release()
+            lock.close()
         return EXIT_FOUND_WRONG if trouble or crew.casualty else EXIT_GOOD
 
     def stop(self) -> None:

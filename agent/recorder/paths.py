@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -119,8 +119,6 @@ class Paths:
             self._clock.wait(self._stop, RETRY_S)
             if self._stop.is_set() and self._substitute is not None:
                 self._substitute.join()
-        if self._lock is not None:
-            self._lock.release()
 
     def watch(self) -> None:
         """From the main thread, every few seconds: see whether the card's is stuck."""
@@ -139,10 +137,18 @@ class Paths:
         self._busy_since_s = time.monotonic()
         if self._lock is None:
             self.lock()
-        with open_root(
-            self._settings, self._clock, self._vitals.boot, cuts_for_card(self._direct, self._clock)
-        ) as root:
-            yield root
+        try:
+            cuts = cuts_for_card(self._direct, self._clock)
+            with open_root(self._settings, self._clock, self._vitals.boot, cuts) as root:
+                yield root
+        finally:
+            # Nothing is held open on a card that failed: it can be unmounted, checked and mounted again.
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+
+    def _open_direct(self) -> AbstractContextManager[Root]:
+        return open_root(self._direct_settings, self._clock, self._vitals.boot)
 
     def _come_home(self, root: Root) -> None:
         """Have the direct writer end, if there is one, and take over everything it has."""
@@ -153,7 +159,7 @@ class Paths:
             self._substitute = None
         elif self._direct.ledger.exists():
             # An earlier process recorded in memory, and may have been killed at it.
-            with open_root(self._direct_settings, self._clock, self._vitals.boot):
+            with self._open_direct():
                 pass
         brought = bring_home(self._direct, root, self._clock)
         if brought:
@@ -215,7 +221,8 @@ class Paths:
 
         Raises CardFailed, KioskError or CARD_ERRORS.
         """
-        with open_root(self._direct_settings, self._clock, self._vitals.boot) as root:
+        self._direct.create()
+        with closing(InstanceLock(self._direct, "recorder")), self._open_direct() as root:
             cut = succession.cut
             root.ledger.went_direct(life.cause, (cut.name, cut.frames) if cut else None)
             writer = life.writer = self._make_writer(root, succession, self._vitals)

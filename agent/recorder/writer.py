@@ -80,10 +80,12 @@ class Writer:
         Raises CardFailed, and TakenOver when another writer holds the ring.
         """
         self.busy_since_s = None
-        more = self._leaving or self._intake.take()
+        # Asked once: what is taken while somebody asks us to leave is ours to keep.
+        leaving = self._leaving
+        more = leaving or self._intake.take()
         self.busy_since_s = time.monotonic()
         try:
-            if self._leaving:
+            if leaving:
                 self._leave()
                 return False
             if not more:

@@ -93,7 +93,7 @@ def test_the_holder_of_a_lock_is_known_without_touching_the_lock(kiosk: Kiosk) -
     lock = InstanceLock(layout, "recorder")
     assert running(layout, "recorder") == os.getpid()
     assert running(layout, "courier") is None
-    lock.release()
+    lock.close()
     assert running(layout, "recorder") is None
 
 
