@@ -75,6 +75,10 @@ class Journal:
         """The entries of one kind, in order. Reads the whole journal: for rare questions."""
         return (entry for entry in self._select("WHERE kind = ? ORDER BY seq", (kind,)))
 
+    def last_of_kind(self, kind: str) -> Entry | None:
+        """The newest entry of one kind. As `of_kind`, unless it's among the last ones."""
+        return next(self._select("WHERE kind = ? ORDER BY seq DESC LIMIT 1", (kind,)), None)
+
     def broken_link(self) -> int | None:
         """Sequence number of the first entry whose hash doesn't follow from the one before, or None."""
         previous = _GENESIS

@@ -193,8 +193,18 @@ class Ledger(Queries):
 
     def home_until(self, epoch: str) -> tuple[int, dict[str, float]]:
         """Up to where another ledger's journal was taken over before, and what it had counted; 0 and {} if never."""
-        taken = [entry.body for entry in self._journal.of_kind("merged") if entry.body["epoch"] == epoch]
-        return (taken[-1]["until"], taken[-1]["counters"]) if taken else (0, {})
+        last = self._journal.last_of_kind("merged")
+        return (last.body["until"], last.body["counters"]) if last and last.body["epoch"] == epoch else (0, {})
+
+    def went_home(self, counters: dict[str, float]) -> None:
+        """Enter, in the ledger in memory, that the card's ledger has taken over what was counted so far."""
+        with self.transaction():
+            self._journal.append("home", counters=counters)
+
+    def home_base(self) -> dict[str, float]:
+        """What was counted here and is counted on the card since; {} in the card's own ledger."""
+        last = self._journal.last_of_kind("home")
+        return last.body["counters"] if last else {}
 
     # What the courier writes.
 

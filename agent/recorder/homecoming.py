@@ -73,7 +73,9 @@ def bring_home(direct: Layout, home: Root, clock: Clock) -> int:
                 home.ledger.count(**{name: value - known.get(name, 0) for name, value in counters.items()})
                 home.ledger.came_home(away.epoch(), head, counters)
         done = [segment for segment in away.kept() if home.ledger.segment(segment.name) is not None]
-        away.forget_files(segment.name for segment in done)
+        with away.transaction():
+            away.forget_files(segment.name for segment in done)
+            away.went_home(counters)
     for segment in done:
         remove_files(direct, segment.name)
     return len(done)
