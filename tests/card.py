@@ -5,8 +5,11 @@ Needs root and loop devices; where there are none the fixture skips and says so.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +101,31 @@ class Card:
             fcntl.ioctl(descriptor, request, 0)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def syncs_fail(process: int, log: Path) -> Iterator[None]:
+    """Every fsync and fdatasync of the threads that `process` has now is answered EIO by strace, which logs them.
+
+    Threads that start meanwhile aren't touched: what goes on elsewhere than on the card does so by a new one.
+    """
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    threads = [option for thread in Path(f"/proc/{process}/task").iterdir() for option in ("-p", thread.name)]
+    tracer = subprocess.Popen(
+        ["strace", "-y", "-o", log, "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO", *threads],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert tracer.stderr is not None
+        for _ in range(len(threads) // 2):
+            line = tracer.stderr.readline()
+            assert "attached" in line, line
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.communicate(timeout=10)
 
 
 def missing() -> str:

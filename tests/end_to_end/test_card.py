@@ -5,20 +5,23 @@ Whatever the card does, every frame that the microphone gave is recorded once, i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from agent.settings import Capture, Device, Settings, Spool
+from agent.settings import Capture, Device, Settings, Spool, Upload
 from agent.timeline import read
 from agent.units import Size
 from hw.simulated import SimulatedRoom
-from tests.card import Card, card  # noqa: F401 (a fixture)
-from tests.end_to_end.kiosk import Kiosk, decoded, heard, stop
+from tests.card import Card, card, syncs_fail  # noqa: F401 (a fixture)
+from tests.end_to_end.kiosk import Kiosk, decoded, heard, runs, stop
 from tests.recorder.room import noise
+from tests.servers import Bucket
 from tests.soundcard import Soundcard, eventually
 
 if TYPE_CHECKING:
@@ -105,6 +108,24 @@ def test_recording_goes_on_in_memory_and_comes_home(
     assert_nothing_is_missing(kiosk, room, sound, 18, given_up=happens is Card.fill)
 
 
+def test_after_a_failed_sync_the_data_is_written_anew_elsewhere_and_never_synced_again_there(
+    kiosk: Kiosk, soundcard: Soundcard, sound: NDArray[np.int16], tmp_path: Path
+) -> None:
+    room = soundcard(sound, RATE, speed=4.0, patient=True)
+    recorder = kiosk.record(room, room_time=True)
+    eventually(lambda: len(kiosk.segments()) >= 2, "two segments are on the card")
+    with syncs_fail(recorder.pid, tmp_path / "syncs"):
+        eventually(lambda: path_of(kiosk) == "direct", "it goes on in memory", 40)
+        eventually(lambda: direct_segments(kiosk) >= 2, "segments are sealed in memory")
+    eventually(lambda: path_of(kiosk) == "spool", "it comes back to the card", 40)
+    assert stop(recorder) == 0
+    assert_nothing_is_missing(kiosk, room, sound, 12)
+    refused = re.findall(r"sync\(\d+<(.*?)>\) += -1 EIO", (tmp_path / "syncs").read_text())
+    audio = [path for path in refused if path.endswith(".part")]
+    assert refused
+    assert len(audio) == len(set(audio))
+
+
 def test_a_stall_of_ten_seconds_is_covered_by_the_ring(
     kiosk: Kiosk,
     card: Card,  # noqa: F811
@@ -141,3 +162,70 @@ def test_a_stall_without_end_is_gone_round_and_the_stuck_writer_finishes_when_it
     eventually(lambda: path_of(kiosk) == "spool", "it comes back to the card", 40)
     assert stop(recorder) == 0
     assert_nothing_is_missing(kiosk, room, sound, 35)
+
+
+def place_of(recorded: NDArray[np.int16], sound: NDArray[np.int16]) -> int:
+    """At which frame of the sound a recording begins."""
+    begins = np.lib.stride_tricks.sliding_window_view(sound[:, 0], 16)
+    (place,) = np.flatnonzero((begins == recorded[:16, 0]).all(axis=1))
+    return int(place)
+
+
+def test_a_recorder_killed_while_it_records_in_memory_brings_home_what_was_there(
+    kiosk: Kiosk,
+    card: Card,  # noqa: F811
+    soundcard: Soundcard,
+    sound: NDArray[np.int16],
+) -> None:
+    room = soundcard(sound, RATE, speed=4.0, patient=True)
+    first = kiosk.record(room, room_time=True)
+    eventually(lambda: len(kiosk.segments()) >= 2, "two segments are on the card")
+    card.die()
+    eventually(lambda: direct_segments(kiosk) >= 2, "segments are sealed in memory", 40)
+    first.kill()
+    first.wait()
+    in_memory = direct_segments(kiosk)
+    second = kiosk.record(room, room_time=True)
+    eventually(lambda: direct_segments(kiosk) >= in_memory + 2, "the next one goes on in memory", 40)
+    card.repair()
+    eventually(lambda: path_of(kiosk) == "spool" and not direct_segments(kiosk), "all comes home", 40)
+    assert stop(second) == 0
+    found = list(runs(kiosk.segments()))
+    assert sum(len(run) for run in found) >= 2 + in_memory + 2
+    for run in found:
+        recorded = np.concatenate([decoded(kiosk.layout.audio(one.name).read_bytes()) for one in run])
+        np.testing.assert_array_equal(recorded, heard(room, sound, place_of(recorded, sound), len(recorded)))
+    with kiosk.ledger() as ledger:
+        assert read(ledger).faults == []
+
+
+def test_what_is_in_memory_is_uploaded_while_the_card_is_dead(
+    kiosk: Kiosk,
+    card: Card,  # noqa: F811
+    soundcard: Soundcard,
+    sound: NDArray[np.int16],
+    bucket: Bucket,
+) -> None:
+    upload = Upload(target=f"s3://{bucket.name}/rooms", endpoint_url=bucket.store.url)
+    kiosk.settings = replace(kiosk.settings, upload=upload)
+    room = soundcard(sound, RATE, speed=4.0, patient=True)
+    recorder = kiosk.record(room, room_time=True)
+    eventually(lambda: len(kiosk.segments()) >= 1, "there is a ledger on the card")
+    courier = kiosk.upload()
+    eventually(lambda: len(bucket.keys()) >= 2, "uploads from the card")
+    card.die()
+    eventually(lambda: path_of(kiosk) == "direct", "it goes on in memory", 40)
+    before = len(bucket.keys())
+    eventually(lambda: len(bucket.keys()) >= before + 2, "uploads from memory", 40)
+    courier.kill()
+    courier.wait()
+    card.repair()
+    eventually(lambda: path_of(kiosk) == "spool", "it comes back to the card", 40)
+    assert stop(recorder) == 0
+    assert kiosk.upload("--once").wait(60) == 0
+    segments = sorted(kiosk.segments(), key=lambda segment: segment.begin_ns)
+    assert {segment.state for segment in segments} == {"acknowledged"}
+    assert sorted(bucket.keys()) == sorted(str(segment.key) for segment in segments)
+    recorded = np.concatenate([decoded(bucket.get(str(segment.key))[0]) for segment in segments])
+    np.testing.assert_array_equal(recorded, heard(room, sound, 0, len(recorded)))
+    assert len(recorded) >= 15 * RATE
