@@ -89,9 +89,7 @@ class Layout:
         try:
             for directory in (self.spool, self.open, self.sealed, self.quarantine, self.state):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            probe = self.open / f".probe-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
+            self._probe()
             for directory in (self.spool, self.root):
                 sync_directory(directory)
         except OSError as error:
@@ -102,6 +100,16 @@ class Layout:
                 hint="point `spool.path` at a directory on a writable card that this user may write",
                 retryable=error.errno in _CARD_TROUBLE,
             ) from error
+
+    def _probe(self) -> None:
+        """Write and sync something: a dying card's mount table may still say that it can be written."""
+        # One name for ever: what a power cut leaves of it is gone after the next start.
+        probe = self.open / ".probe"
+        with probe.open("wb") as file:
+            file.write(bytes(1))
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink(missing_ok=True)
 
     def part(self, name: SegmentName) -> Path:
         """The audio file while it's being written."""

@@ -11,6 +11,7 @@ it has whenever the card lets it. The ring is taken from at the very frame each 
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -112,7 +113,7 @@ class Paths:
             except CARD_ERRORS as error:
                 self._go_direct(str(error))
             except KioskError as error:
-                if not error.retryable:
+                if not error.retryable and self._substitute is None:
                     raise
                 self._go_direct(str(error))
             self._busy_since_s = None
@@ -154,6 +155,8 @@ class Paths:
         """Have the direct writer end, if there is one, and take over everything it has."""
         substitute = self._substitute
         if substitute is not None:
+            if not root.retention.make_room():
+                raise OSError(errno.ENOSPC, "no room for another recording")
             copy_home(self._direct, root, self._clock)
             self._left = substitute.leave()
             self._substitute = None
