@@ -12,6 +12,7 @@ The recorder alone writes below `spool/`; the courier and the command line only 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -22,6 +23,11 @@ from pathlib import Path
 from agent.errors import KioskError
 
 _STEM = re.compile(r"(?P<run>[0-9a-f]{12})-(?P<seq>[0-9]{6}|[1-9][0-9]{6,17})")
+
+_CARD_TROUBLE = frozenset(
+    {errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENODEV, errno.ENXIO, errno.EUCLEAN, errno.ESTALE}
+)
+"""What a card answers that fails or is full; everything else is a mistake of the configuration."""
 
 AUDIO_SUFFIX = ".flac"
 PART_SUFFIX = ".part"
@@ -83,10 +89,7 @@ class Layout:
         try:
             for directory in (self.spool, self.open, self.sealed, self.quarantine, self.state):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            # One name for every process: what a kill leaves of it, the next start takes away.
-            probe = self.open / ".probe"
-            probe.write_bytes(b"")
-            probe.unlink(missing_ok=True)
+            self._probe()
             for directory in (self.spool, self.root):
                 sync_directory(directory)
         except OSError as error:
@@ -95,7 +98,18 @@ class Layout:
                 place=str(self.root),
                 cause=error.strerror or str(error),
                 hint="point `spool.path` at a directory on a writable card that this user may write",
+                retryable=error.errno in _CARD_TROUBLE,
             ) from error
+
+    def _probe(self) -> None:
+        """Write and sync something: a dying card's mount table may still say that it can be written."""
+        # One name for ever: what a power cut leaves of it is gone after the next start.
+        probe = self.open / ".probe"
+        with probe.open("wb") as file:
+            file.write(bytes(1))
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink(missing_ok=True)
 
     def part(self, name: SegmentName) -> Path:
         """The audio file while it's being written."""
@@ -138,7 +152,11 @@ class InstanceLock:
     def __init__(self, layout: Layout, role: str) -> None:
         """Raises KioskError when another process holds the lock of `role`."""
         path = layout.state / f"{role}.lock"
-        self._file = path.open("a+")
+        try:
+            self._file = path.open("a+")
+        except OSError:
+            # A card that has become read-only: a lock takes no writing.
+            self._file = path.open("r")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -151,10 +169,11 @@ class InstanceLock:
                 cause=f"another {role} already runs here (process {holder})",
                 hint="stop it first, or give this one another `spool.path`",
             ) from error
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        if self._file.writable():
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let the next one in."""
         self._file.close()

@@ -106,10 +106,14 @@ class Retention:
         # A file that is gone is still `present` in the ledger until the next commit.
         return (segment for segment in segments if segment.name not in self._removed)
 
+    def remove(self, name: SegmentName) -> None:
+        """Remove the files of a segment that the ledger has settled."""
+        self.used -= remove_files(self._layout, name)
+        self._removed.add(name)
+
     def _remove(self, segments: Iterable[Segment]) -> None:
         for segment in list(segments):
-            self.used -= remove_files(self._layout, segment.name)
-            self._removed.add(segment.name)
+            self.remove(segment.name)
 
     def _give_up_oldest(self, excess: int) -> None:
         # When even everything wouldn't do, somebody else is filling the card: giving up recordings helps nobody.

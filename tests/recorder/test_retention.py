@@ -9,6 +9,7 @@ import pytest
 from agent.hours import Hours
 from agent.ledger import Boot, Ledger
 from agent.recorder.retention import victims
+from agent.recorder.succession import CardFailed
 from agent.settings import Capture, Schedule, Settings
 from agent.spool import files_below
 from agent.units import NS_PER_S, Duration, Size
@@ -122,8 +123,8 @@ def test_when_others_fill_the_card_nothing_is_given_up_for_nothing(
     room.hear(noise(4))
     usage = (1 << 40, 1 << 40, 1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": usage[2]}))
-    room.hear(noise(4))
-    assert room.vitals.storage == "spool_full"
+    with pytest.raises(CardFailed, match="others have filled the card"):
+        room.hear(noise(4))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 
 
@@ -190,7 +191,7 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_
     begin_ns = clock.monotonic_ns()
     room.hear(noise(8))
     assert all(segment.provisional for segment in room.sealed())
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     offset_ns = round(lunch_s * NS_PER_S) - begin_ns
     clock.step((offset_ns + clock.monotonic_ns() - clock.wall_ns()) / NS_PER_S)
     room.ledger.retime(Boot(clock.boot, offset_ns, "synchronised"))
@@ -205,7 +206,7 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_
 def test_a_schedule_erases_nothing_that_was_recorded_under_a_right_clock(tmp_path: Path, clock: FakeClock) -> None:
     chosen = settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled"))
     room = WriterRoom(chosen, clock)
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     room.hear(noise(6))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 
