@@ -82,6 +82,8 @@ def measure(sound: Sound, hours: float, speed: float, seed: int, scratch: Path) 
         clock_of_room = (str(room.directory / "state"), str(speed), str(time.time_ns()))
         bustle = Bustle()
         running = {who: start_module("bench.accelerated", settings, environment, who, *clock_of_room) for who in WHO}
+        for process in running.values():
+            stack.callback(process.kill)
         happened = Counter[str]()
         misfortune = Misfortune(
             room.clock(),
@@ -103,6 +105,7 @@ def measure(sound: Sound, hours: float, speed: float, seed: int, scratch: Path) 
             happened=happened,
         )
         layout = Layout(settings.spool.path)
+        stack.callback(misfortune.stop)
         misfortune.start()
         samples = _watch(room.clock(), hours, running, layout)
         misfortune.stop()
