@@ -97,10 +97,6 @@ class Layout:
             # Whoever may not read the directory above found the root already made.
             with suppress(PermissionError):
                 sync_directory(self.root.parent)
-                sync_directory(directory)
-            # Whoever may not read the directory above found the root already made.
-            with suppress(PermissionError):
-                sync_directory(self.root.parent)
         except OSError as error:
             raise KioskError(
                 "use spool",
