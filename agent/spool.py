@@ -17,6 +17,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,12 +87,16 @@ class Layout:
 
     def create(self) -> None:
         """Make what is missing; durable before return. Raises KioskError when the place can't be written."""
+        above = [directory for directory in self.root.parents if not directory.exists()]
         try:
             for directory in (self.spool, self.open, self.sealed, self.quarantine, self.state):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._probe()
-            for directory in (self.spool, self.root):
+            for directory in (self.spool, self.root, *(directory.parent for directory in above)):
                 sync_directory(directory)
+            # Whoever may not read the directory above found the root already made.
+            with suppress(PermissionError):
+                sync_directory(self.root.parent)
         except OSError as error:
             raise KioskError(
                 "use spool",

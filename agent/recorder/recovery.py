@@ -79,6 +79,10 @@ def recover(layout: Layout, ledger: Ledger, cuts: Iterable[Cut] = ()) -> Recover
     _recover_parts(layout, ledger, {cut.name: cut.frames for cut in cuts}, done)
     for entry in list(files_below(layout.open)):
         _set_stranger_aside(layout, entry, done)
+    if done:
+        # What was removed must stay away: its room is given to the next recording.
+        for directory in (layout.open, layout.sealed):
+            sync_directory(directory)
     return done
 
 
@@ -176,6 +180,7 @@ def _reconcile(layout: Layout, ledger: Ledger, done: Recovered) -> None:
     for segment in lost:
         log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
         ledger.settle(segment.name, "lost", "its file is gone")
+        remove_files(layout, segment.name)
         done.lost.append(segment.name)
     ledger.forget_files(segment.name for segment in [*settled, *lost])
     _enter_unlisted(layout, ledger, unlisted, done)
@@ -246,7 +251,7 @@ def _know_boot(ledger: Ledger, sidecar: Sidecar) -> None:
 def remove_files(layout: Layout, name: SegmentName) -> int:
     """Delete a settled segment's files, returning the bytes freed.
 
-    Not durable by itself: recovery removes what comes back.
+    Not durable by itself: recovery removes what comes back, be it one of both or both.
     """
     freed = 0
     for path in (layout.audio(name), layout.meta(name)):

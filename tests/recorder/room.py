@@ -87,10 +87,14 @@ class WriterRoom:
 
     def end(self) -> None:
         """Stop in good order."""
+        self.seal()
+        self.ledger.close()
+
+    def seal(self) -> None:
+        """The writer's end; the ledger can still be read."""
         self.ring.close()
         while self.writer.step():
             pass
-        self.ledger.close()
 
     def sealed(self) -> list[Segment]:
         """Every segment the ledger knows, oldest first."""

@@ -174,6 +174,8 @@ def test_a_pending_segment_whose_file_is_gone_is_marked_lost(tmp_path: Path, clo
     assert again.recovered.lost == [segment.name]
     (after,) = again.sealed()
     assert (after.state, after.present) == ("lost", False)
+    assert not recover(again.layout, again.ledger)
+    assert not list(files_below(again.layout.sealed))
 
 
 def test_a_file_the_ledger_gave_up_before_the_power_cut_is_removed(tmp_path: Path, clock: FakeClock) -> None:
@@ -198,6 +200,43 @@ def test_an_acknowledged_file_that_came_back_after_its_removal_goes_again(tmp_pa
     again = WriterRoom(room.settings, clock)
     assert again.recovered.removed == [segment.name]
     assert not list(files_below(room.layout.sealed))
+
+
+@pytest.mark.parametrize("kept", [".flac", ".meta"])
+def test_an_acknowledged_pair_of_which_a_power_cut_kept_one_file_goes(
+    tmp_path: Path, clock: FakeClock, kept: str
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.acknowledge(segment.name, "stored")
+    room.ledger.close()
+    for entry in files_below(room.layout.sealed):
+        if not entry.name.endswith(kept):
+            Path(entry.path).unlink()
+    again = WriterRoom(room.settings, clock)
+    assert again.recovered.removed == [segment.name]
+    assert not list(files_below(again.layout.sealed))
+
+
+def test_an_acknowledged_pair_that_is_whole_stays(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.acknowledge(segment.name, "stored")
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert not again.recovered
+    assert again.layout.audio(segment.name).exists()
+
+
+def test_what_a_cut_start_left_to_try_the_card_is_gone_after_the_next(tmp_path: Path, clock: FakeClock) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    (layout.open / ".probe").write_bytes(b"")
+    room = WriterRoom(settings(tmp_path), clock)
+    assert not room.recovered
+    assert not list(files_below(layout.open))
 
 
 def test_a_sealed_file_that_is_not_what_its_sidecar_vouches_for_goes_to_quarantine(

@@ -84,6 +84,33 @@ def test_a_file_goes_only_after_the_ledger_durably_says_so(
     assert set(seen) == {"evicted"}
 
 
+def test_room_is_given_away_only_when_no_power_cut_can_bring_back_what_was_there(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(capped(tmp_path, 3), clock)
+    synced: list[Path] = []
+    monkeypatch.setattr("agent.recorder.retention.sync_directory", synced.append)
+    while not synced:
+        evicted = [segment for segment in room.sealed() if segment.state == "evicted"]
+        assert not evicted
+        room.hear(noise(1))
+    assert next(segment.state for segment in room.sealed()) == "evicted"
+    assert set(synced) == {room.layout.sealed, room.layout.quarantine}
+
+
+def test_where_there_is_room_for_what_was_removed_too_nothing_is_synced_for_it(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    synced: list[Path] = []
+    monkeypatch.setattr("agent.recorder.retention.sync_directory", synced.append)
+    room.hear(noise(2))
+    room.ledger.acknowledge(room.sealed()[0].name, "stored")
+    room.hear(noise(4))
+    assert not room.layout.audio(room.sealed()[0].name).exists()
+    assert not synced
+
+
 def test_uploaded_recordings_leave_after_keep_uploaded(tmp_path: Path, clock: FakeClock) -> None:
     room = WriterRoom(settings(tmp_path, keep_uploaded=Duration(60)), clock)
     room.hear(noise(2))
