@@ -6,7 +6,10 @@ Every step can be cut short and repeated; a second recovery finds nothing to do.
     2. cut each `open/*.part` back to its last record whose hash is right, mend its header, seal it as truncated;
        drop it (as `empty`) when nothing of it became durable, set it aside when that can't be told (agent.salvage)
     3. enter every sealed file that the ledger doesn't know; set aside what can't be understood
-    4. remove files the ledger has settled; mark segments whose file is gone as lost
+    4. remove files the ledger has settled, set aside what the courier found damaged; mark segments whose file is gone
+       as lost
+
+What is set aside or lost counts in `segment_errors_total`, what is entered as if it had been sealed just now.
 
 The ledger's word about removal always comes before the removal (invariant 2).
 """
@@ -20,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.ledger import Boot, Ledger, Segment
+from agent.recorder.removal import quarantine, remove_files, set_damaged_aside
 from agent.recorder.segment import hash_file, move_into_sealed
 from agent.salvage import Empty, Unclear, judge
 from agent.sidecar import (
@@ -84,17 +88,6 @@ def _recover_parts(layout: Layout, ledger: Ledger, done: Recovered) -> None:
         _recover_open(layout, ledger, SegmentName.parse(stem), done)
 
 
-def quarantine(layout: Layout, *paths: Path) -> None:
-    """Set files aside for a person to look at; durable on return. Missing ones are skipped."""
-    for path in paths:
-        try:
-            path.rename(layout.quarantine / path.name)
-        except FileNotFoundError:
-            continue
-        sync_directory(path.parent)
-    sync_directory(layout.quarantine)
-
-
 def _finish_moves(layout: Layout) -> None:
     """Bring a pair that was parted by a cut move together again, on the side where its audio is."""
     opened = _stems(layout.open)
@@ -113,11 +106,11 @@ def _finish_moves(layout: Layout) -> None:
 def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recovered) -> None:
     files = (layout.part(name), layout.open_meta(name))
     if ledger.segment(name) is not None:
-        _set_aside(layout, name, "it is being written although the ledger has it sealed", done)
+        _set_aside(layout, ledger, name, "it is being written although the ledger has it sealed", done)
         return
     found = judge(layout, name)
     if isinstance(found, Unclear):
-        _set_aside(layout, name, found.why, done)
+        _set_aside(layout, ledger, name, found.why, done)
     elif isinstance(found, Empty):
         ledger.empty(name)
         for path in files:
@@ -132,8 +125,9 @@ def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recov
         done.truncated.append(name)
 
 
-def _set_aside(layout: Layout, name: SegmentName, why: str, done: Recovered) -> None:
+def _set_aside(layout: Layout, ledger: Ledger, name: SegmentName, why: str, done: Recovered) -> None:
     log.error("unfinished segment %s goes to quarantine: %s", name, why)
+    ledger.count(segment_errors_total=1)
     quarantine(layout, layout.part(name), layout.open_meta(name))
     done.quarantined.append(str(name))
 
@@ -167,12 +161,14 @@ def _reconcile(layout: Layout, ledger: Ledger, done: Recovered) -> None:
     with ledger.census(_sealed_files(layout, done)) as census:
         lost, settled, unlisted = census.lost(), census.settled(), census.unlisted()
     for segment in settled:
-        _carry_out(layout, segment, done)
+        _carry_out(layout, ledger, segment, done)
+    with ledger.transaction():
+        for segment in lost:
+            _lose(ledger, segment, done)
+        ledger.forget_files(segment.name for segment in [*settled, *lost])
     for segment in lost:
-        log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
-        ledger.settle(segment.name, "lost", "its file is gone")
-        done.lost.append(segment.name)
-    ledger.forget_files(segment.name for segment in [*settled, *lost])
+        # Its sidecar alone tells nothing.
+        remove_files(layout, segment.name)
     _enter_unlisted(layout, ledger, unlisted, done)
 
 
@@ -186,9 +182,20 @@ def _sealed_files(layout: Layout, done: Recovered) -> Iterator[tuple[str, int, b
             yield file.name.run, file.name.seq, file.suffix == AUDIO_SUFFIX
 
 
-def _carry_out(layout: Layout, segment: Segment, done: Recovered) -> None:
+def _lose(ledger: Ledger, segment: Segment, done: Recovered) -> None:
+    # The courier may have acknowledged it in this very moment: then it isn't lost.
+    if ledger.settle(segment.name, "lost", "its file is gone"):
+        log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
+        ledger.count(segment_errors_total=1)
+        done.lost.append(segment.name)
+
+
+def _carry_out(layout: Layout, ledger: Ledger, segment: Segment, done: Recovered) -> None:
     """Finish what the ledger decided about a file before the lights went out."""
-    if segment.state in ("damaged", "quarantined"):
+    if segment.state == "damaged":
+        set_damaged_aside(layout, ledger, [segment])
+        done.quarantined.append(str(segment.name))
+    elif segment.state == "quarantined":
         quarantine(layout, layout.audio(segment.name), layout.meta(segment.name))
         done.quarantined.append(str(segment.name))
     else:
@@ -202,12 +209,13 @@ def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], do
     for name in names:
         known = ledger.segment(name)
         if known is not None:
-            _carry_out(layout, known, done)
+            _carry_out(layout, ledger, known, done)
             continue
         try:
             fresh.append(_read_sealed(layout, name))
         except (OSError, SidecarDamaged) as error:
             log.warning("segment %s goes to quarantine: %s", name, error)
+            ledger.count(segment_errors_total=1)
             quarantine(layout, layout.audio(name), layout.meta(name))
             done.quarantined.append(str(name))
     fresh.sort(key=lambda pair: (pair[0].header.wall_ns, pair[1].begin_ns))
@@ -215,6 +223,7 @@ def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], do
         for sidecar, segment in fresh:
             _know_boot(ledger, sidecar)
             ledger.seal(segment)
+            ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
             done.entered.append(segment.name)
 
 
@@ -235,22 +244,6 @@ def _know_boot(ledger: Ledger, sidecar: Sidecar) -> None:
     header = sidecar.header
     if all(boot.boot != header.boot for boot in ledger.boots()):
         ledger.add_boot(Boot(header.boot, header.wall_ns - header.begin_ns, header.clock))
-
-
-def remove_files(layout: Layout, name: SegmentName) -> int:
-    """Delete a settled segment's files, returning the bytes freed.
-
-    Not durable by itself: recovery removes what comes back.
-    """
-    freed = 0
-    for path in (layout.audio(name), layout.meta(name)):
-        try:
-            size = path.stat().st_size
-            path.unlink()
-        except FileNotFoundError:
-            continue
-        freed += size
-    return freed
 
 
 def _stems(directory: Path) -> dict[str, set[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.ledger import Ledger
+from agent.ledger import Ledger, State
 from agent.recorder.recovery import recover
 from agent.sidecar import HEADER_BYTES, RECORD_BYTES, read_sidecar
 from agent.spool import Layout, SegmentName, files_below
@@ -174,6 +174,94 @@ def test_a_pending_segment_whose_file_is_gone_is_marked_lost(tmp_path: Path, clo
     assert again.recovered.lost == [segment.name]
     (after,) = again.sealed()
     assert (after.state, after.present) == ("lost", False)
+
+
+def test_a_lost_segment_leaves_no_sidecar_behind(tmp_path: Path, clock: FakeClock) -> None:
+    """A file that nothing counts would take the spool beyond its cap."""
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.layout.audio(segment.name).unlink()
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert not list(files_below(again.layout.sealed))
+    assert again.retention.used == 0
+    assert not recover(again.layout, again.ledger)
+
+
+def test_what_is_acknowledged_in_the_moment_its_file_is_missed_is_not_lost(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.layout.audio(segment.name).unlink()
+    real = Ledger.settle
+
+    def settle(ledger: Ledger, name: SegmentName, state: State, reason: str) -> bool:
+        ledger.acknowledge(name, "stored")
+        return real(ledger, name, state, reason)
+
+    monkeypatch.setattr(Ledger, "settle", settle)
+    assert not recover(room.layout, room.ledger)
+    after = room.ledger.segment(segment.name)
+    assert after is not None
+    assert (after.state, after.present) == ("acknowledged", False)
+    assert "segment_errors_total" not in room.ledger.counters()
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_what_the_courier_found_damaged_while_no_recorder_ran_goes_to_quarantine_and_counts(
+    tmp_path: Path, clock: FakeClock, *, present: bool
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(4))
+    damaged, sound = room.sealed()
+    room.ledger.settle(damaged.name, "damaged", "its SHA-256 is another")
+    if not present:
+        room.ledger.forget_files([damaged.name])
+    content = room.layout.audio(damaged.name).read_bytes()
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert again.recovered.quarantined == [str(damaged.name)]
+    after = again.ledger.segment(damaged.name)
+    assert after is not None
+    assert (after.state, after.reason, after.present) == ("quarantined", "its SHA-256 is another", False)
+    assert (again.layout.quarantine / again.layout.audio(damaged.name).name).read_bytes() == content
+    assert again.ledger.counters()["segment_errors_total"] == 1
+    assert again.ledger.segment(sound.name) == sound
+
+
+def test_each_segment_that_recovery_sets_aside_or_misses_is_counted_once(killed: WriterRoom, clock: FakeClock) -> None:
+    next(killed.layout.sealed.glob("*.flac")).unlink()
+    _, meta = part_of(killed.layout)
+    meta.unlink()
+    (killed.layout.sealed / "holiday.jpg").write_bytes(b"no segment")
+    again = WriterRoom(killed.settings, clock)
+    assert again.ledger.counters()["segment_errors_total"] == 2
+    recover(again.layout, again.ledger)
+    assert again.ledger.counters()["segment_errors_total"] == 2
+
+
+def test_a_segment_whose_entry_the_power_cut_took_counts_as_sealed(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    before = room.ledger.counters()
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    after = WriterRoom(room.settings, clock).ledger.counters()
+    counted = ("segments_total", "captured_seconds_total")
+    assert [after[name] for name in counted] == [before[name] for name in counted] == [1, 2]
+
+
+def test_what_lies_in_quarantine_is_never_replaced_by_another_of_its_name(tmp_path: Path, clock: FakeClock) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    for directory in (layout.sealed, layout.open, layout.quarantine):
+        (directory / "notes.txt").write_text(directory.name)
+    WriterRoom(settings(tmp_path), clock)
+    kept = {path.name: path.read_text() for path in layout.quarantine.iterdir()}
+    assert kept == {"notes.txt": "quarantine", "notes.txt.2": "sealed", "notes.txt.3": "open"}
 
 
 def test_a_file_the_ledger_gave_up_before_the_power_cut_is_removed(tmp_path: Path, clock: FakeClock) -> None:

@@ -169,6 +169,33 @@ def test_quarantine_has_its_own_cap_and_gives_up_its_oldest(tmp_path: Path, cloc
     assert bytes_under(tmp_path) == room.vitals.used_bytes
 
 
+def test_a_recording_that_leaves_quarantine_is_given_up_once_and_loudly(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, quarantine_cap=Size(0)), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.settle(segment.name, "damaged", "hash differs")
+    room.hear(noise(2))
+    after = room.ledger.segment(segment.name)
+    assert after is not None
+    assert (after.state, after.reason) == ("evicted", "quarantine_cap")
+    assert [entry.kind for entry in room.ledger.entries()].count("evicted") == 1
+    assert room.ledger.counters()["evicted_unsent_total"] == 1
+    assert not list(files_below(room.layout.quarantine))
+
+
+def test_damage_that_made_a_file_shorter_or_longer_is_counted_to_the_byte(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(4))
+    shorter, longer = (room.layout.audio(segment.name) for segment in room.sealed())
+    shorter.write_bytes(shorter.read_bytes()[:-5000])
+    longer.write_bytes(longer.read_bytes() + bytes(3000))
+    for segment in room.sealed():
+        room.ledger.settle(segment.name, "damaged", "its length differs")
+    room.hear(noise(2))
+    assert len(list(files_below(room.layout.quarantine))) == 4
+    assert bytes_under(tmp_path) == room.vitals.used_bytes
+
+
 def test_victims_are_no_more_than_needed(tmp_path: Path, clock: FakeClock) -> None:
     room = WriterRoom(settings(tmp_path), clock)
     room.hear(noise(8))
