@@ -29,7 +29,7 @@ _LOOK_S: Final = 0.25
 
 _QUARANTINED: Final = "recovery moves it into quarantine/"
 _REMOVED: Final = "recovery removes it"
-_REFUSED: Final = "the courier refuses it, then the recorder moves it into quarantine/"
+_REFUSED: Final = "the courier refuses it, then the recorder moves it into quarantine/; so does --repair"
 _UPLOADED: Final = "the store holds it as it was; the recorder removes it once spool.keep_uploaded has passed"
 
 

@@ -92,8 +92,9 @@ def _finish_moves(layout: Layout) -> None:
     """Bring a pair that was parted by a cut move together again, on the side where its audio is."""
     opened = _stems(layout.open)
     for stem in opened[PART_SUFFIX] - opened[META_SUFFIX]:
-        meta = layout.meta(SegmentName.parse(stem))
-        if meta.exists():
+        name = SegmentName.parse(stem)
+        meta = layout.meta(name)
+        if meta.exists() and not layout.audio(name).exists():
             meta.rename(layout.open / meta.name)
     for stem in opened[META_SUFFIX] - opened[PART_SUFFIX]:
         name = SegmentName.parse(stem)

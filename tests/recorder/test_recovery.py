@@ -136,6 +136,20 @@ def test_a_move_into_sealed_that_was_cut_in_between_is_finished(tmp_path: Path, 
     assert not list(files_below(layout.open))
 
 
+def test_a_sealed_segment_keeps_its_sidecar_whatever_lies_in_open_under_its_name(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    sidecar = room.layout.meta(segment.name).read_bytes()
+    room.layout.part(segment.name).write_bytes(b"what?")
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert again.recovered.quarantined == [str(segment.name)]
+    assert again.layout.meta(segment.name).read_bytes() == sidecar
+
+
 def test_a_lost_ledger_is_rebuilt_from_the_spool(tmp_path: Path, clock: FakeClock) -> None:
     room = WriterRoom(settings(tmp_path), clock)
     room.hear(noise(9))
