@@ -30,7 +30,8 @@ from agent.spool import SegmentName
 _HEADER: Final = struct.Struct("<8s16sqqBB2xIH2xQ6s2xI52xI")
 _RECORD: Final = struct.Struct("<B3xIQQq32s")
 _MAGIC: Final = b"KRMETA1\n"
-_CLOCKS: Final[tuple[ClockState, ...]] = ("unsynchronised", "server", "synchronised")
+CLOCKS: Final[tuple[ClockState, ...]] = ("unsynchronised", "server", "synchronised")
+"""From the least to the most to be trusted; a header holds the place here."""
 
 SYNC: Final = 1
 END: Final = 2
@@ -76,7 +77,7 @@ class Header:
             bytes.fromhex(self.boot),
             self.begin_ns,
             self.wall_ns,
-            _CLOCKS.index(self.clock),
+            CLOCKS.index(self.clock),
             self.provisional,
             self.rate,
             self.channels,
@@ -97,14 +98,14 @@ class Header:
             raise SidecarDamaged("not a sidecar")
         if checksum != zlib.crc32(data[: HEADER_BYTES - 4]):
             raise SidecarDamaged("header checksum doesn't match")
-        if clock >= len(_CLOCKS) or not rate or not channels:
+        if clock >= len(CLOCKS) or not rate or not channels:
             raise SidecarDamaged("header holds impossible values")
         return cls(
             name=SegmentName(run.hex(), seq),
             boot=boot.hex(),
             begin_ns=begin_ns,
             wall_ns=wall_ns,
-            clock=_CLOCKS[clock],
+            clock=CLOCKS[clock],
             rate=rate,
             channels=channels,
             planned_frames=planned,

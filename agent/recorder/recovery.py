@@ -27,9 +27,11 @@ from agent.recorder.removal import quarantine, remove_files, set_damaged_aside
 from agent.recorder.segment import hash_file, move_into_sealed
 from agent.salvage import Empty, Unclear, judge
 from agent.sidecar import (
+    CLOCKS,
     CUT,
     HEADER_BYTES,
     RECORD_BYTES,
+    Header,
     Record,
     Sidecar,
     SidecarDamaged,
@@ -120,7 +122,7 @@ def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recov
     else:
         segment = _cut_and_seal(layout, found.sidecar, found.position, found.record)
         with ledger.transaction():
-            _know_boot(ledger, found.sidecar)
+            _know_boot(ledger, found.sidecar.header)
             ledger.seal(segment)
             ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
         done.truncated.append(name)
@@ -206,7 +208,7 @@ def _carry_out(layout: Layout, ledger: Ledger, segment: Segment, done: Recovered
 
 def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], done: Recovered) -> None:
     """Sealed files that the ledger doesn't count as present: new to it, or settled and come back."""
-    fresh: list[tuple[Sidecar, Segment]] = []
+    fresh: list[tuple[Header, Segment]] = []
     for name in names:
         known = ledger.segment(name)
         if known is not None:
@@ -219,16 +221,34 @@ def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], do
             ledger.count(segment_errors_total=1)
             quarantine(layout, layout.audio(name), layout.meta(name))
             done.quarantined.append(str(name))
-    fresh.sort(key=lambda pair: (pair[0].header.wall_ns, pair[1].begin_ns))
     with ledger.transaction():
-        for sidecar, segment in fresh:
-            _know_boot(ledger, sidecar)
+        for header, segment in _in_order(fresh, ledger.boot):
+            _know_boot(ledger, header)
             ledger.seal(segment)
             ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
             done.entered.append(segment.name)
 
 
-def _read_sealed(layout: Layout, name: SegmentName) -> tuple[Sidecar, Segment]:
+def _in_order(fresh: list[tuple[Header, Segment]], now: str) -> Iterator[tuple[Header, Segment]]:
+    """As they were recorded, each with the header that knows best when its boot was.
+
+    Within a boot the monotonic clock tells; wall clocks, which may have been set meanwhile, only order the boots, of
+    which this one (`now`) is the last.
+    """
+    best: dict[str, Header] = {}
+    for header, _ in fresh:
+        best[header.boot] = max(best.get(header.boot, header), header, key=_knows_its_time)
+    order = sorted(best.values(), key=lambda header: (header.boot == now, header.wall_ns))
+    places = {header.boot: place for place, header in enumerate(order)}
+    for _, segment in sorted(fresh, key=lambda pair: (places[pair[1].boot], pair[1].begin_ns)):
+        yield best[segment.boot], segment
+
+
+def _knows_its_time(header: Header) -> tuple[int, int]:
+    return CLOCKS.index(header.clock), header.begin_ns
+
+
+def _read_sealed(layout: Layout, name: SegmentName) -> tuple[Header, Segment]:
     """Understand a sealed pair by its sidecar alone. Raises OSError or SidecarDamaged."""
     audio = layout.audio(name)
     sidecar = read_sidecar(layout.meta(name))
@@ -237,12 +257,11 @@ def _read_sealed(layout: Layout, name: SegmentName) -> tuple[Sidecar, Segment]:
         raise SidecarDamaged("its sidecar is another's, or unfinished")
     if audio.stat().st_size != end.size or hash_file(audio).digest() != end.digest:
         raise SidecarDamaged("the audio isn't what its sidecar vouches for")
-    return sidecar, segment_of(header, end, layout.meta(name).stat().st_size)
+    return header, segment_of(header, end, layout.meta(name).stat().st_size)
 
 
-def _know_boot(ledger: Ledger, sidecar: Sidecar) -> None:
+def _know_boot(ledger: Ledger, header: Header) -> None:
     """A rebuilt ledger learns about earlier boots from the sidecars."""
-    header = sidecar.header
     if all(boot.boot != header.boot for boot in ledger.boots()):
         ledger.add_boot(Boot(header.boot, header.wall_ns - header.begin_ns, header.clock))
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.ledger import Ledger, State
+from agent.ledger import Boot, Ledger, State
 from agent.recorder.recovery import recover
 from agent.sidecar import HEADER_BYTES, RECORD_BYTES, read_sidecar
 from agent.spool import Layout, SegmentName, files_below
-from tests.clocks import FakeClock
+from agent.timeline import read
+from agent.units import NS_PER_S
+from tests.clocks import BOOT, FakeClock
 from tests.recorder.room import RATE, WriterRoom, noise, settings
 
 
@@ -161,6 +163,60 @@ def test_a_lost_ledger_is_rebuilt_from_the_spool(tmp_path: Path, clock: FakeCloc
     after = [(s.name, s.sha256, s.begin_ns, s.end_ns, s.frames, s.bytes, s.meta_bytes) for s in again.sealed()]
     assert after[: len(before)] == before
     assert again.ledger.epoch() != epoch
+
+
+def test_a_rebuilt_ledger_is_in_order_whatever_was_done_to_the_wall_clock_meanwhile(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Or the oldest wouldn't go first, and the time from the wrong segment on would be accounted for twice."""
+    room = WriterRoom(settings(tmp_path), clock)
+    for _ in range(3):
+        room.hear(noise(2))
+        room.ring.interrupt("overrun", clock.monotonic_ns())
+        room.writer.step()
+        clock.step(-4000)
+    order = [segment.name for segment in room.sealed()]
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    again = WriterRoom(room.settings, clock)
+    assert [segment.name for segment in again.sealed()] == order
+    again.hear(noise(2))
+    assert read(again.ledger).faults == []
+
+
+def test_in_a_rebuilt_ledger_this_boot_is_the_last_although_it_woke_up_in_1970(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    room.end()
+    clock.reboot("c" * 32, off_s=-clock.wall_ns() / NS_PER_S)
+    room = WriterRoom(room.settings, clock)
+    room.hear(noise(2))
+    order = [segment.name for segment in room.sealed()]
+    room.end()
+    shutil.rmtree(room.layout.state)
+    again = WriterRoom(room.settings, clock)
+    assert [segment.name for segment in again.sealed()] == order
+    again.hear(noise(2))
+    assert read(again.ledger).faults == []
+
+
+def test_a_rebuilt_ledger_dates_each_boot_by_the_time_its_clock_was_right(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    clock.is_synchronised = False
+    room.hear(noise(2))
+    clock.step(1000)
+    clock.is_synchronised = True
+    room.hear(noise(2))
+    clock.step(-77)
+    clock.is_synchronised = False
+    room.hear(noise(2))
+    clock.step(77)
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    again = WriterRoom(room.settings, clock)
+    assert again.ledger.boots() == [Boot(BOOT, clock.wall_ns() - clock.monotonic_ns(), "synchronised")]
 
 
 def test_a_damaged_ledger_is_kept_aside_and_rebuilt(tmp_path: Path, clock: FakeClock) -> None:
