@@ -123,7 +123,10 @@ def read(ledger: Ledger) -> Timeline:
 
 
 def _beginning(ledger: Ledger) -> Beginning | None:
-    first = next(ledger.entries(), None)
+    try:
+        first = next(ledger.entries(), None)
+    except ValueError:
+        return None
     if first is None or first.kind != "epoch":
         return None
     return Beginning(first.boot, first.mono_ns, first.at_ns)
