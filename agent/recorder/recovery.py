@@ -120,7 +120,7 @@ def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recov
             path.unlink(missing_ok=True)
         done.empty.append(name)
     else:
-        segment = _cut_and_seal(layout, found.sidecar, found.position, found.record)
+        segment = _cut_and_seal(layout, found.sidecar, found.place, found.record)
         with ledger.transaction():
             _know_boot(ledger, found.sidecar.header)
             ledger.seal(segment)
@@ -135,7 +135,7 @@ def _set_aside(layout: Layout, ledger: Ledger, name: SegmentName, why: str, done
     done.quarantined.append(str(name))
 
 
-def _cut_and_seal(layout: Layout, sidecar: Sidecar, position: int, record: Record) -> Segment:
+def _cut_and_seal(layout: Layout, sidecar: Sidecar, place: int, record: Record) -> Segment:
     """Cut the files back to `record`, mend the header, add the CUT record, move both into `sealed/`."""
     header = sidecar.header
     part, meta = layout.part(header.name), layout.open_meta(header.name)
@@ -150,9 +150,9 @@ def _cut_and_seal(layout: Layout, sidecar: Sidecar, position: int, record: Recor
     if not record.final:
         record = replace(record, kind=CUT, digest=hash_file(part).digest())
         with meta.open("r+b") as file:
-            file.truncate(HEADER_BYTES + (position + 1) * RECORD_BYTES)
+            file.truncate(HEADER_BYTES + (place + 1) * RECORD_BYTES)
             file.seek(0, os.SEEK_END)
-            file.write(record.pack(position + 1))
+            file.write(record.pack(place + 1))
             file.flush()
             os.fsync(file.fileno())
     move_into_sealed(layout, part, meta, layout.audio(header.name), layout.meta(header.name))

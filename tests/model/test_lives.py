@@ -324,13 +324,15 @@ class Lives(RuleBasedStateMachine):
     def _predict_open(self, piece: Piece) -> Piece | None:
         """What is durable of the open segment: the newest record whose bytes are all there."""
         (part,) = self.layout.open.glob("*.part")
-        records = [record for record in read_sidecar(part.with_suffix(".meta")).records if record.frames]
-        there = [record for record in records if record.size <= size_of(part)]
-        if there:
+        sidecar = read_sidecar(part.with_suffix(".meta"))
+        there = [record for record in sidecar.records if record.size <= size_of(part)]
+        if there and there[-1].frames:
             piece.truncated, piece.frames = True, there[-1].frames
             piece.end_ns = piece.begin_ns + piece.frames * NS_PER_S // RATE
             return piece
-        if records and not any(r.size <= size_of(part) for r in read_sidecar(part.with_suffix(".meta")).records):
+        vouched = not there and any(record.frames for record in sidecar.records)
+        unreadable = sidecar.garbled and not sidecar.records and size_of(part)
+        if vouched or unreadable:
             self.model.quarantined |= {part.name: size_of(part), f"{part.stem}.meta": SIDECAR_BYTES}
             self.model.counters["segment_errors_total"] += 1
         return None

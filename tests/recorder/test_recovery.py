@@ -87,6 +87,39 @@ def test_a_segment_without_any_durable_frame_is_dropped_as_empty(killed: WriterR
     assert not list(files_below(room.layout.open))
 
 
+def test_a_flipped_bit_in_one_record_costs_nothing_that_a_later_one_vouches_for(
+    killed: WriterRoom, clock: FakeClock
+) -> None:
+    _, meta = part_of(killed.layout)
+    records = read_sidecar(meta).records
+    assert len(records) == 2
+    flip(meta, HEADER_BYTES + 20)
+    room = WriterRoom(killed.settings, clock)
+    *_, second = room.sealed()
+    assert second.frames == records[-1].frames
+    np.testing.assert_array_equal(room.audio(second), noise(7)[4 * RATE : 4 * RATE + second.frames])
+    order = [segment.name for segment in room.sealed()]
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    assert [segment.name for segment in WriterRoom(room.settings, clock).sealed()] == order
+
+
+def test_audio_whose_only_record_has_a_flipped_bit_is_kept_for_a_person(killed: WriterRoom, clock: FakeClock) -> None:
+    part, meta = part_of(killed.layout)
+    os.truncate(meta, HEADER_BYTES + RECORD_BYTES)
+    flip(meta, HEADER_BYTES + 20)
+    content = part.read_bytes()
+    room = WriterRoom(killed.settings, clock)
+    assert room.recovered.quarantined == [part.stem]
+    assert (room.layout.quarantine / part.name).read_bytes() == content
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
 def test_audio_without_a_readable_sidecar_goes_to_quarantine_and_is_kept(killed: WriterRoom, clock: FakeClock) -> None:
     part, meta = part_of(killed.layout)
     content = part.read_bytes()
