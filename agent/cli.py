@@ -163,20 +163,23 @@ def timeline(config: ConfigFile = None, since: Since = None, until: Until = None
     raise typer.Exit(command.show(found, since_ns=begin_ns, until_ns=end_ns, as_json=as_json))
 
 
-@app.command(epilog=_example("verify --fast"))
+@app.command(epilog=_example("verify --repair"))
 def verify(
     config: ConfigFile = None,
     fast: Annotated[bool, typer.Option("--fast", help="Measure files, but don't read and hash them.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put right what the recorder would at its next start; it mustn't run.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check spool and ledger, changing nothing.
+    """Check spool and ledger, changing nothing unless told to.
 
-    Every file against its sidecar and the ledger, and the ledger against itself. 1 for findings.
+    Every file against its sidecar and the ledger, and the ledger against itself. 1 for what is, or is left, wrong.
     """
     from agent.commands import kiosk
     from agent.commands import verify as command
 
-    raise typer.Exit(command.verify(kiosk.find(config), fast=fast, as_json=as_json))
+    raise typer.Exit(command.verify(kiosk.find(config), fast=fast, repair=repair, as_json=as_json))
 
 
 @app.command("open", epilog=_example("open --run 30825da9f9af -o morning.flac"))

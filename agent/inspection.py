@@ -29,7 +29,7 @@ _LOOK_S: Final = 0.25
 
 _QUARANTINED: Final = "recovery moves it into quarantine/"
 _REMOVED: Final = "recovery removes it"
-_REFUSED: Final = "the courier refuses it, then the recorder moves it into quarantine/"
+_REFUSED: Final = "the courier refuses it, then the recorder moves it into quarantine/; so does --repair"
 _UPLOADED: Final = "the store holds it as it was; the recorder removes it once spool.keep_uploaded has passed"
 
 
@@ -115,16 +115,18 @@ class Inspection:
             yield Finding("unreadable", str(name), f"can't be read: {cause}", "nothing: the card may be failing")
 
     def _examine_sealed(self, name: SegmentName, known: Segment | None) -> Iterator[Finding]:
-        audio = self._layout.audio(name)
+        audio, meta = self._layout.audio(name), self._layout.meta(name)
         here = audio.exists()
+        left = audio if here else meta if meta.exists() else None
+        settled = known is not None and (not known.present or known.state not in ("pending", "acknowledged"))
         if known is None:
-            if here or self._layout.meta(name).exists():
+            if left is not None:
                 yield self._unknown(name)
-        elif not known.present or known.state not in ("pending", "acknowledged"):
-            if here:
+        elif settled or (known.state == "acknowledged" and not here):
+            if left is not None:
                 aside = known.state in ("damaged", "quarantined")
                 what = f"is still here although it is {known.state}"
-                yield Finding("settled", self._place(audio), what, _QUARANTINED if aside else _REMOVED)
+                yield Finding("settled", self._place(left), what, _QUARANTINED if aside else _REMOVED)
         elif here:
             yield from self._examine_audio(audio, known)
             yield from self._examine_sidecar(name, known)

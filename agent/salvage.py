@@ -23,8 +23,8 @@ class Kept:
     """The first `record.size` bytes are a recording."""
 
     sidecar: Sidecar
-    position: int
-    """Of `record` among the sidecar's records."""
+    place: int
+    """Of `record` in the sidecar."""
     record: Record
 
     @property
@@ -59,6 +59,8 @@ def judge(layout: Layout, name: SegmentName, most_frames: int | None = None) -> 
         sidecar = read_sidecar(layout.open_meta(name))
         if sidecar.header.name != name:
             raise SidecarDamaged("it speaks of another segment")
+        if sidecar.garbled and not sidecar.records:
+            raise SidecarDamaged("its records can't be read any more")
     except FileNotFoundError:
         return _without_sidecar(part, "it has no sidecar")
     except SidecarDamaged as damage:
@@ -90,11 +92,10 @@ def _last_true_record(part: Path, sidecar: Sidecar) -> Kept | None:
         return None
     planned = with_total_frames(head, sidecar.header.planned_frames)
     size = part.stat().st_size
-    for position in reversed(range(len(sidecar.records))):
-        record = sidecar.records[position]
+    for place, record in zip(reversed(sidecar.places), reversed(sidecar.records), strict=True):
         start = head if record.final else planned
         if record.size <= size and _digest(part, start, record.size) == record.digest:
-            return Kept(sidecar, position, record)
+            return Kept(sidecar, place, record)
     return None
 
 

@@ -12,8 +12,8 @@ its fdatasync costs the card that block alone, not a commit of the file system's
 
 All integers are little-endian. A record's checksum also covers its own position, so that records can't be moved or
 repeated unnoticed. The audio is always synced before the record that speaks of it: bytes a whole record vouches for
-are there, unless the card lied, which the hash tells. Reading never fails on a torn tail: it ends at the last whole
-record.
+are there, unless the card lied, which the hash tells. Reading never fails on a torn tail, and passes over a record that
+isn't whole: each speaks for itself, and for everything before it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from agent.spool import SegmentName
 _HEADER: Final = struct.Struct("<8s16sqqBB2xIH2xQ6s2xI52xI")
 _RECORD: Final = struct.Struct("<B3xIQQq32s")
 _MAGIC: Final = b"KRMETA1\n"
-_CLOCKS: Final[tuple[ClockState, ...]] = ("unsynchronised", "server", "synchronised")
+CLOCKS: Final[tuple[ClockState, ...]] = ("unsynchronised", "server", "synchronised")
+"""From the least to the most to be trusted; a header holds the place here."""
 
 SYNC: Final = 1
 END: Final = 2
@@ -44,6 +45,13 @@ RECORD_BYTES: Final = _RECORD.size
 
 ROOM_BYTES: Final = 4096
 """What a sidecar is made as. It holds 62 records; a longer segment's sidecar grows."""
+
+
+_TIMES_NS: Final = range(-(2**61), 2**62)
+"""Until 2116. Beyond it nothing can be added to a time and still be kept."""
+
+_LONGEST_FRAMES: Final = 2**36 - 1
+"""What FLAC can tell of a file's length."""
 
 
 class SidecarDamaged(Exception):
@@ -76,7 +84,7 @@ class Header:
             bytes.fromhex(self.boot),
             self.begin_ns,
             self.wall_ns,
-            _CLOCKS.index(self.clock),
+            CLOCKS.index(self.clock),
             self.provisional,
             self.rate,
             self.channels,
@@ -97,14 +105,15 @@ class Header:
             raise SidecarDamaged("not a sidecar")
         if checksum != zlib.crc32(data[: HEADER_BYTES - 4]):
             raise SidecarDamaged("header checksum doesn't match")
-        if clock >= len(_CLOCKS) or not rate or not channels:
+        possible = clock < len(CLOCKS) and rate and channels and planned <= _LONGEST_FRAMES
+        if not possible or begin_ns not in _TIMES_NS or wall_ns not in _TIMES_NS:
             raise SidecarDamaged("header holds impossible values")
         return cls(
             name=SegmentName(run.hex(), seq),
             boot=boot.hex(),
             begin_ns=begin_ns,
             wall_ns=wall_ns,
-            clock=_CLOCKS[clock],
+            clock=CLOCKS[clock],
             rate=rate,
             channels=channels,
             planned_frames=planned,
@@ -151,6 +160,10 @@ class Sidecar:
 
     header: Header
     records: tuple[Record, ...] = field(default=())
+    places: tuple[int, ...] = field(default=())
+    """Where each of `records` stands, counted from the header."""
+    garbled: bool = False
+    """Whether there are records, or parts of them, that can't be read."""
 
     @property
     def end(self) -> Record | None:
@@ -178,15 +191,18 @@ def segment_of(header: Header, final: Record, meta_bytes: int) -> Segment:
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """Read up to the last whole record. Raises SidecarDamaged for the header, OSError for the file."""
+    """Read every whole record, up to a final one. Raises SidecarDamaged for the header, OSError for the file."""
     data = path.read_bytes()
     header = Header.unpack(data)
-    records: list[Record] = []
-    for offset in range(HEADER_BYTES, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
-        record = Record.unpack(data[offset : offset + RECORD_BYTES], len(records))
-        if record is None:
-            break
-        records.append(record)
+    found: list[tuple[int, Record]] = []
+    garbled = False
+    for place, offset in enumerate(range(HEADER_BYTES, len(data), RECORD_BYTES)):
+        written = data[offset : offset + RECORD_BYTES]
+        record = Record.unpack(written, place) if len(written) == RECORD_BYTES else None
+        if record is None or record.frames > header.planned_frames:
+            garbled = garbled or any(written)
+            continue
+        found.append((place, record))
         if record.final:
             break
-    return Sidecar(header, tuple(records))
+    return Sidecar(header, tuple(record for _, record in found), tuple(place for place, _ in found), garbled)

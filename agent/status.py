@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 RecorderState = Literal[
     "starting", "recording", "listening", "idle", "waiting_for_microphone", "spool_full", "disk_error", "stopped"
@@ -79,6 +79,24 @@ def read_status(directory: Path) -> RecorderStatus | None:
     """The last picture, or None when there is none or it can't be understood."""
     try:
         found = json.loads((directory / "recorder.json").read_text())
-        return RecorderStatus(**{field.name: found[field.name] for field in fields(RecorderStatus)})
-    except (OSError, ValueError, KeyError, TypeError):
+        told = {field.name: found[field.name] for field in fields(RecorderStatus)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    fits = all(_fits(told[field.name], str(field.type)) for field in fields(RecorderStatus))
+    return RecorderStatus(**told) if fits else None
+
+
+def _fits(value: object, annotation: str) -> bool:
+    """Whether a value read from JSON is what a field is annotated with."""
+    kind, _, absent = annotation.partition(" | ")
+    if value is None:
+        return absent == "None"
+    match kind:
+        case "int":
+            return type(value) is int
+        case "float":
+            return type(value) in (int, float)
+        case "RecorderState":
+            return value in get_args(RecorderState)
+        case _:
+            return isinstance(value, str)

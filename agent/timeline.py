@@ -123,7 +123,10 @@ def read(ledger: Ledger) -> Timeline:
 
 
 def _beginning(ledger: Ledger) -> Beginning | None:
-    first = next(ledger.entries(), None)
+    try:
+        first = next(ledger.entries(), None)
+    except ValueError:
+        return None
     if first is None or first.kind != "epoch":
         return None
     return Beginning(first.boot, first.mono_ns, first.at_ns)
@@ -152,7 +155,7 @@ def lay_out(
         for boot, row in rows.items()
         if row or boot in before
     )
-    limits = _rebuilt_until(accounts, beginning)
+    limits = _rebuilt_until(accounts, [boot.boot for boot in boots], beginning)
     timeline = Timeline()
     for place, account in enumerate(accounts):
         timeline.faults += _check_links(account, accounts[:place], rebuilt=account.boot.boot in limits)
@@ -221,16 +224,20 @@ def _in_order(found: Iterable[Account]) -> list[Account]:
     return [*ordered.values(), *(account for boot, account in accounts.items() if boot not in ordered)]
 
 
-def _rebuilt_until(accounts: Sequence[Account], beginning: Beginning | None) -> dict[str, int]:
-    """For each boot that the ledger knows, in part or whole, from before it was begun: up to where."""
+def _rebuilt_until(accounts: Sequence[Account], entered: Sequence[str], beginning: Beginning | None) -> dict[str, int]:
+    """For each boot that the ledger knows, in part or whole, from before it was begun: up to where.
+
+    A recorder that rebuilds enters earlier boots before its own, or else their wall clocks tell that they were earlier.
+    """
     if beginning is None:
         return {}
     limits = {beginning.boot: beginning.mono_ns}
+    rebuilt = set(entered[: entered.index(beginning.boot)]) if beginning.boot in entered else set()
     for account in accounts:
-        end_ns = account.end_ns or 0
-        earlier = not account.before and account.boot.offset_ns + end_ns <= beginning.at_ns
-        if earlier and account.boot.boot not in limits:
-            limits[account.boot.boot] = end_ns
+        boot, end_ns = account.boot, account.end_ns or 0
+        earlier = boot.boot in rebuilt or boot.offset_ns + end_ns <= beginning.at_ns
+        if earlier and not account.before and boot.boot not in limits:
+            limits[boot.boot] = end_ns
     return limits
 
 

@@ -1,14 +1,14 @@
-"""`kiosk-recorder verify`: whether spool and ledger are whole and agree; nothing is changed."""
+"""`kiosk-recorder verify`: whether spool and ledger are whole and agree. Nothing is changed but by `--repair`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent.commands.kiosk import Kiosk, open_ledger, running
 from agent.commands.output import counted, painter, say, say_json
@@ -20,12 +20,16 @@ from agent.spool import files_below
 from agent.timeline import read
 from agent.units import human_bytes
 
+_REBUILT: Final = "the recorder sets it aside at its next start and makes a new one from the spool"
+
 
 @dataclass(slots=True)
 class Report:
     """What was looked at and what was found."""
 
     findings: list[Finding] = field(default_factory=list)
+    """After a repair: what is left."""
+    repaired: list[Finding] = field(default_factory=list)
     segments: int = 0
     audio_bytes: int = 0
     """Hashed, or with `--fast` only measured."""
@@ -36,30 +40,53 @@ class Report:
     """Whether everything was looked at: without a ledger there is nothing to compare with."""
 
 
-def verify(kiosk: Kiosk, *, fast: bool, as_json: bool) -> int:
-    """Look at everything and print what doesn't agree. Raises KioskError when there is nothing to look at."""
-    report = Report(hashed=not fast)
-    try:
-        with open_ledger(kiosk) as ledger:
-            _inspect(kiosk, ledger, report)
-    except LedgerDamaged as damage:
-        remedy = "the recorder sets it aside at its next start and makes a new one from the spool"
-        report.findings.append(Finding("ledger", "state/ledger.db", f"is damaged: {damage.cause}", remedy))
+def verify(kiosk: Kiosk, *, fast: bool, repair: bool, as_json: bool) -> int:
+    """Look at everything and print what doesn't agree. Raises KioskError when there is nothing to look at.
+
+    With `repair`, what can be put right is, and everything is looked at again.
+    """
+    report = _repaired(kiosk, fast=fast) if repair else _look(kiosk, fast=fast)
     if as_json:
         say_json({"good": not report.findings, **asdict(report)})
     else:
-        _print(report)
+        _print(report, repair=repair)
     return EXIT_FOUND_WRONG if report.findings else EXIT_GOOD
 
 
-def _inspect(kiosk: Kiosk, ledger: Ledger, report: Report) -> None:
+def _repaired(kiosk: Kiosk, *, fast: bool) -> Report:
+    from agent.commands.repair import alone, repair
+
+    with alone(kiosk.layout):
+        if kiosk.layout.ledger.exists():
+            found = _look(kiosk, fast=fast, alone=True).findings
+        else:
+            found = [Finding("ledger", "state/ledger.db", "is gone", _REBUILT)]
+        repair(kiosk, found)
+        report = _look(kiosk, fast=fast, alone=True)
+        left = {(finding.kind, finding.place) for finding in report.findings}
+        report.repaired = [finding for finding in found if (finding.kind, finding.place) not in left]
+        return report
+
+
+def _look(kiosk: Kiosk, *, fast: bool, alone: bool = False) -> Report:
+    """`alone`: no recorder runs, and none can begin meanwhile."""
+    report = Report(hashed=not fast)
+
+    def recording() -> bool:
+        return not alone and running(kiosk.layout, "recorder") is not None
+
+    try:
+        with open_ledger(kiosk) as ledger:
+            _inspect(kiosk, ledger, recording, report)
+    except LedgerDamaged as damage:
+        report.findings.append(Finding("ledger", "state/ledger.db", f"is damaged: {damage.cause}", _REBUILT))
+    return report
+
+
+def _inspect(kiosk: Kiosk, ledger: Ledger, recording: Callable[[], bool], report: Report) -> None:
     ledger.check()
     report.findings += _chain(ledger)
     report.findings += _tiling(kiosk, ledger)
-
-    def recording() -> bool:
-        return running(kiosk.layout, "recorder") is not None
-
     inspection = Inspection(kiosk.layout, ledger, kiosk.clock, recording, hashing=report.hashed)
     names = inspection.expected()
     report.segments, report.audio_bytes = len(names), sum(names.values())
@@ -132,8 +159,10 @@ def _progress(total: int) -> Iterator[_Progress]:
         yield Seen()
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, *, repair: bool) -> None:
     paint = painter()
+    for finding in report.repaired:
+        say(f"{paint('repaired', 'green')}: {finding.kind}: {finding.place} {finding.what}")
     for finding in report.findings:
         say(f"{paint(finding.kind, 'red')}: {finding.place} {finding.what}\n  → {finding.remedy}")
     if report.finished:
@@ -143,5 +172,8 @@ def _print(report: Report) -> None:
     if report.quarantined_files:
         what = f"{counted(report.quarantined_files, 'file')} in spool/quarantine, damaged or not understood: look there"
         say(f"{paint('note', 'yellow')}: {what}")
-    verdict = f"{len(report.findings)} found wrong" if report.findings else "all is well"
-    say(paint(verdict, "red" if report.findings else "green"))
+    left = len(report.findings)
+    verdict = f"{left} {'left' if repair else 'found wrong'}" if left else "all is well"
+    if report.repaired:
+        verdict = f"{len(report.repaired)} repaired, {verdict}"
+    say(paint(verdict, "red" if left else "green"))

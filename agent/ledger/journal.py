@@ -61,14 +61,11 @@ class Journal:
         return (0, _GENESIS) if row is None else (int(row[0]), bytes(row[1]))
 
     def entries(self, since: int = 0) -> Iterator[Entry]:
-        """The entries in order, from after sequence number `since`."""
+        """The entries in order, from after sequence number `since`. Raises ValueError at one that can't be read."""
         return self._select("WHERE seq > ? ORDER BY seq", (since,))
 
     def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Entry]:
-        rows = self._db.execute(
-            f"SELECT seq, epoch, at_ns, boot, mono_ns, kind, body, hash FROM journal {where}", values
-        )
-        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in rows:
+        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows(where, values):
             yield Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
 
     def of_kind(self, kind: str) -> Iterator[Entry]:
@@ -83,12 +80,24 @@ class Journal:
         """Sequence number of the first entry whose hash doesn't follow from the one before, or None."""
         previous = _GENESIS
         expected = None
-        for entry in self.entries():
-            follows = expected is None or entry.seq == expected
-            if not follows or entry.hash != _link(previous, entry):
-                return entry.seq
-            previous, expected = entry.hash, entry.seq + 1
+        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows("ORDER BY seq", ()):
+            if expected not in (None, seq):
+                return int(seq)
+            try:
+                follows = digest == _link(
+                    previous, Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
+                )
+            except ValueError:
+                follows = False
+            if not follows:
+                return int(seq)
+            previous, expected = digest, seq + 1
         return None
+
+    def _rows(self, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
+        return self._db.execute(
+            f"SELECT seq, epoch, at_ns, boot, mono_ns, kind, body, hash FROM journal {where}", values
+        )
 
     def _enter(self, seq: int, previous: bytes, epoch: str, kind: str, body: dict[str, Any]) -> None:
         clock = self._clock

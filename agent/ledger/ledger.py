@@ -34,6 +34,11 @@ class Ledger(Queries):
                 self._journal.begin()
             self._database.founded()
 
+    @property
+    def boot(self) -> str:
+        """The boot in which this process lives."""
+        return self._clock.boot
+
     def close(self) -> None:
         """Let go of the database. What was committed stays."""
         self._db.close()

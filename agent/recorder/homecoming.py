@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from agent.ledger import Boot, Entry, Gap, Ledger, Segment, State
-from agent.recorder.recovery import remove_files
+from agent.recorder.removal import remove_files
 from agent.recorder.root import Root
 from agent.recorder.segment import move_into_sealed
 from agent.recorder.succession import Cut

@@ -6,7 +6,10 @@ Every step can be cut short and repeated; a second recovery finds nothing to do.
     2. cut each `open/*.part` back to its last record whose hash is right, mend its header, seal it as truncated;
        drop it (as `empty`) when nothing of it became durable, set it aside when that can't be told (agent.salvage)
     3. enter every sealed file that the ledger doesn't know; set aside what can't be understood
-    4. remove files the ledger has settled; mark segments whose file is gone as lost
+    4. remove files the ledger has settled, set aside what the courier found damaged; mark segments whose file is gone
+       as lost
+
+What is set aside or lost counts in `segment_errors_total`, what is entered as if it had been sealed just now.
 
 The ledger's word about removal always comes before the removal (invariant 2).
 """
@@ -20,13 +23,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.ledger import Boot, Ledger, Segment
+from agent.recorder.removal import quarantine, remove_files, set_damaged_aside
 from agent.recorder.segment import hash_file, move_into_sealed
 from agent.recorder.succession import Cut
 from agent.salvage import Empty, Unclear, judge
 from agent.sidecar import (
+    CLOCKS,
     CUT,
     HEADER_BYTES,
     RECORD_BYTES,
+    Header,
     Record,
     Sidecar,
     SidecarDamaged,
@@ -93,23 +99,13 @@ def _recover_parts(layout: Layout, ledger: Ledger, cuts: dict[SegmentName, int],
         _recover_open(layout, ledger, name, cuts.get(name), done)
 
 
-def quarantine(layout: Layout, *paths: Path) -> None:
-    """Set files aside for a person to look at; durable on return. Missing ones are skipped."""
-    for path in paths:
-        try:
-            path.rename(layout.quarantine / path.name)
-        except FileNotFoundError:
-            continue
-        sync_directory(path.parent)
-    sync_directory(layout.quarantine)
-
-
 def _finish_moves(layout: Layout) -> None:
     """Bring a pair that was parted by a cut move together again, on the side where its audio is."""
     opened = _stems(layout.open)
     for stem in opened[PART_SUFFIX] - opened[META_SUFFIX]:
-        meta = layout.meta(SegmentName.parse(stem))
-        if meta.exists():
+        name = SegmentName.parse(stem)
+        meta = layout.meta(name)
+        if meta.exists() and not layout.audio(name).exists():
             meta.rename(layout.open / meta.name)
     for stem in opened[META_SUFFIX] - opened[PART_SUFFIX]:
         name = SegmentName.parse(stem)
@@ -122,32 +118,33 @@ def _finish_moves(layout: Layout) -> None:
 def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, most_frames: int | None, done: Recovered) -> None:
     files = (layout.part(name), layout.open_meta(name))
     if ledger.segment(name) is not None:
-        _set_aside(layout, name, "it is being written although the ledger has it sealed", done)
+        _set_aside(layout, ledger, name, "it is being written although the ledger has it sealed", done)
         return
     found = judge(layout, name, most_frames)
     if isinstance(found, Unclear):
-        _set_aside(layout, name, found.why, done)
+        _set_aside(layout, ledger, name, found.why, done)
     elif isinstance(found, Empty):
         ledger.empty(name)
         for path in files:
             path.unlink(missing_ok=True)
         done.empty.append(name)
     else:
-        segment = _cut_and_seal(layout, found.sidecar, found.position, found.record)
+        segment = _cut_and_seal(layout, found.sidecar, found.place, found.record)
         with ledger.transaction():
-            _know_boot(ledger, found.sidecar)
+            _know_boot(ledger, found.sidecar.header)
             ledger.seal(segment)
             ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
         done.truncated.append(name)
 
 
-def _set_aside(layout: Layout, name: SegmentName, why: str, done: Recovered) -> None:
+def _set_aside(layout: Layout, ledger: Ledger, name: SegmentName, why: str, done: Recovered) -> None:
     log.error("unfinished segment %s goes to quarantine: %s", name, why)
+    ledger.count(segment_errors_total=1)
     quarantine(layout, layout.part(name), layout.open_meta(name))
     done.quarantined.append(str(name))
 
 
-def _cut_and_seal(layout: Layout, sidecar: Sidecar, position: int, record: Record) -> Segment:
+def _cut_and_seal(layout: Layout, sidecar: Sidecar, place: int, record: Record) -> Segment:
     """Cut the files back to `record`, mend the header, add the CUT record, move both into `sealed/`."""
     header = sidecar.header
     part, meta = layout.part(header.name), layout.open_meta(header.name)
@@ -162,9 +159,9 @@ def _cut_and_seal(layout: Layout, sidecar: Sidecar, position: int, record: Recor
     if not record.final:
         record = replace(record, kind=CUT, digest=hash_file(part).digest())
         with meta.open("r+b") as file:
-            file.truncate(HEADER_BYTES + (position + 1) * RECORD_BYTES)
+            file.truncate(HEADER_BYTES + (place + 1) * RECORD_BYTES)
             file.seek(0, os.SEEK_END)
-            file.write(record.pack(position + 1))
+            file.write(record.pack(place + 1))
             file.flush()
             os.fsync(file.fileno())
     move_into_sealed(layout, part, meta, layout.audio(header.name), layout.meta(header.name))
@@ -176,13 +173,14 @@ def _reconcile(layout: Layout, ledger: Ledger, done: Recovered) -> None:
     with ledger.census(_sealed_files(layout, done)) as census:
         lost, settled, unlisted = census.lost(), census.settled(), census.unlisted()
     for segment in settled:
-        _carry_out(layout, segment, done)
+        _carry_out(layout, ledger, segment, done)
+    with ledger.transaction():
+        for segment in lost:
+            _lose(ledger, segment, done)
+        ledger.forget_files(segment.name for segment in [*settled, *lost])
     for segment in lost:
-        log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
-        ledger.settle(segment.name, "lost", "its file is gone")
+        # Its sidecar alone tells nothing.
         remove_files(layout, segment.name)
-        done.lost.append(segment.name)
-    ledger.forget_files(segment.name for segment in [*settled, *lost])
     _enter_unlisted(layout, ledger, unlisted, done)
 
 
@@ -196,9 +194,20 @@ def _sealed_files(layout: Layout, done: Recovered) -> Iterator[tuple[str, int, b
             yield file.name.run, file.name.seq, file.suffix == AUDIO_SUFFIX
 
 
-def _carry_out(layout: Layout, segment: Segment, done: Recovered) -> None:
+def _lose(ledger: Ledger, segment: Segment, done: Recovered) -> None:
+    # The courier may have acknowledged it in this very moment: then it isn't lost.
+    if ledger.settle(segment.name, "lost", "its file is gone"):
+        log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
+        ledger.count(segment_errors_total=1)
+        done.lost.append(segment.name)
+
+
+def _carry_out(layout: Layout, ledger: Ledger, segment: Segment, done: Recovered) -> None:
     """Finish what the ledger decided about a file before the lights went out."""
-    if segment.state in ("damaged", "quarantined"):
+    if segment.state == "damaged":
+        set_damaged_aside(layout, ledger, [segment])
+        done.quarantined.append(str(segment.name))
+    elif segment.state == "quarantined":
         quarantine(layout, layout.audio(segment.name), layout.meta(segment.name))
         done.quarantined.append(str(segment.name))
     else:
@@ -208,28 +217,47 @@ def _carry_out(layout: Layout, segment: Segment, done: Recovered) -> None:
 
 def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], done: Recovered) -> None:
     """Sealed files that the ledger doesn't count as present: new to it, or settled and come back."""
-    fresh: list[tuple[Sidecar, Segment]] = []
+    fresh: list[tuple[Header, Segment]] = []
     for name in names:
         known = ledger.segment(name)
         if known is not None:
-            _carry_out(layout, known, done)
+            _carry_out(layout, ledger, known, done)
             continue
         try:
             fresh.append(_read_sealed(layout, name))
         except (OSError, SidecarDamaged) as error:
             log.warning("segment %s goes to quarantine: %s", name, error)
+            ledger.count(segment_errors_total=1)
             quarantine(layout, layout.audio(name), layout.meta(name))
             done.quarantined.append(str(name))
-    fresh.sort(key=lambda pair: (pair[0].header.wall_ns, pair[1].begin_ns))
     with ledger.transaction():
-        for sidecar, segment in fresh:
-            _know_boot(ledger, sidecar)
+        for header, segment in _in_order(fresh, ledger.boot):
+            _know_boot(ledger, header)
             ledger.seal(segment)
             ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
             done.entered.append(segment.name)
 
 
-def _read_sealed(layout: Layout, name: SegmentName) -> tuple[Sidecar, Segment]:
+def _in_order(fresh: list[tuple[Header, Segment]], now: str) -> Iterator[tuple[Header, Segment]]:
+    """As they were recorded, each with the header that knows best when its boot was.
+
+    Within a boot the monotonic clock tells; wall clocks, which may have been set meanwhile, only order the boots, of
+    which this one (`now`) is the last.
+    """
+    best: dict[str, Header] = {}
+    for header, _ in fresh:
+        best[header.boot] = max(best.get(header.boot, header), header, key=_knows_its_time)
+    order = sorted(best.values(), key=lambda header: (header.boot == now, header.wall_ns))
+    places = {header.boot: place for place, header in enumerate(order)}
+    for _, segment in sorted(fresh, key=lambda pair: (places[pair[1].boot], pair[1].begin_ns)):
+        yield best[segment.boot], segment
+
+
+def _knows_its_time(header: Header) -> tuple[int, int]:
+    return CLOCKS.index(header.clock), header.begin_ns
+
+
+def _read_sealed(layout: Layout, name: SegmentName) -> tuple[Header, Segment]:
     """Understand a sealed pair by its sidecar alone. Raises OSError or SidecarDamaged."""
     audio = layout.audio(name)
     sidecar = read_sidecar(layout.meta(name))
@@ -238,30 +266,13 @@ def _read_sealed(layout: Layout, name: SegmentName) -> tuple[Sidecar, Segment]:
         raise SidecarDamaged("its sidecar is another's, or unfinished")
     if audio.stat().st_size != end.size or hash_file(audio).digest() != end.digest:
         raise SidecarDamaged("the audio isn't what its sidecar vouches for")
-    return sidecar, segment_of(header, end, layout.meta(name).stat().st_size)
+    return header, segment_of(header, end, layout.meta(name).stat().st_size)
 
 
-def _know_boot(ledger: Ledger, sidecar: Sidecar) -> None:
+def _know_boot(ledger: Ledger, header: Header) -> None:
     """A rebuilt ledger learns about earlier boots from the sidecars."""
-    header = sidecar.header
     if all(boot.boot != header.boot for boot in ledger.boots()):
         ledger.add_boot(Boot(header.boot, header.wall_ns - header.begin_ns, header.clock))
-
-
-def remove_files(layout: Layout, name: SegmentName) -> int:
-    """Delete a settled segment's files, returning the bytes freed.
-
-    Not durable by itself: recovery removes what comes back, be it one of both or both.
-    """
-    freed = 0
-    for path in (layout.audio(name), layout.meta(name)):
-        try:
-            size = path.stat().st_size
-            path.unlink()
-        except FileNotFoundError:
-            continue
-        freed += size
-    return freed
 
 
 def _stems(directory: Path) -> dict[str, set[str]]:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from agent.contract.keys import utc
 from agent.hours import closed_throughout
 from agent.ledger import Ledger, Segment
-from agent.recorder.recovery import quarantine, remove_files
+from agent.recorder.removal import remove_files, set_damaged_aside
 from agent.settings import Settings
 from agent.spool import Layout, SegmentFile, SegmentName, files_below, sync_directory
 from hw.clock import Clock
@@ -176,16 +176,9 @@ class Retention:
 
     def _set_damaged_aside(self) -> None:
         damaged = list(self._ledger.kept("damaged"))
-        if not damaged:
-            return
-        with self._ledger.transaction():
-            for segment in damaged:
-                self._ledger.settle(segment.name, "quarantined", segment.reason or "damaged")
-            self._ledger.forget_files(segment.name for segment in damaged)
-            self._ledger.count(segment_errors_total=len(damaged))
-        for segment in damaged:
-            log.error("recording %s (%.0f s) is damaged on the card and goes to quarantine", *_told(segment))
-            quarantine(self._layout, self._layout.audio(segment.name), self._layout.meta(segment.name))
+        # Damage may be a file that lost its end: it's counted with its real size from here on.
+        self.used -= sum(segment.bytes + segment.meta_bytes for segment in damaged)
+        self.used += set_damaged_aside(self._layout, self._ledger, damaged)
 
     def _trim_quarantine(self) -> None:
         held = sorted(((entry.stat(), Path(entry.path)) for entry in files_below(self._layout.quarantine)), key=_age)
@@ -194,12 +187,20 @@ class Retention:
             if excess <= 0:
                 return
             file = SegmentFile.parse(path.name)
-            if file is not None and self._ledger.segment(file.name) is not None:
-                self._ledger.settle(file.name, "evicted", "quarantine_cap")
+            if file is not None:
+                self._give_up_quarantined(file.name)
             log.warning("quarantined file %s was given up: quarantine_cap", path.name)
             path.unlink()
             excess -= stat.st_size
             self._gone(stat.st_size)
+
+    def _give_up_quarantined(self, name: SegmentName) -> None:
+        """Enter it with the first of its files that goes."""
+        known = self._ledger.segment(name)
+        if known is not None and known.state == "quarantined":
+            with self._ledger.transaction():
+                self._ledger.settle(name, "evicted", "quarantine_cap")
+                self._ledger.count(evicted_unsent_total=1)
 
 
 def _age(held: tuple[os.stat_result, Path]) -> tuple[int, str]:

@@ -172,6 +172,15 @@ def test_what_a_lost_ledger_took_along_is_unknown_and_no_fault() -> None:
     ]
 
 
+def test_boots_entered_before_the_one_that_rebuilt_the_ledger_are_rebuilt_whatever_their_clocks_said() -> None:
+    rebuilt = [segment(0, 2), segment(5, 6, run="a" * 12)]
+    entered = [segment(20, 21, boot=NEXT, run="c" * 12)]
+    known = [Boot(BOOT, 10**15, "synchronised"), Boot(NEXT, 0, "synchronised")]
+    timeline = lay_out([*rebuilt, *entered], [], known, Beginning(NEXT, 20 * NS_PER_S, 20 * NS_PER_S))
+    assert timeline.faults == []
+    assert (2, 5, "unknown") in shapes(timeline)
+
+
 def test_what_is_missing_after_the_ledger_was_begun_is_a_fault_still() -> None:
     beginning = Beginning(BOOT, 3 * NS_PER_S, 3 * NS_PER_S)
     timeline = lay_out([segment(0, 2), segment(5, 6, 1)], [], boots(BOOT), beginning)

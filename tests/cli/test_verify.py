@@ -62,7 +62,7 @@ def place(path: Path) -> str:
 
 
 LOST, ASIDE, GONE = "recovery enters it as lost", "recovery moves it into quarantine/", "recovery removes it"
-REFUSED = "the courier refuses it, then the recorder moves it into quarantine/"
+REFUSED = "the courier refuses it, then the recorder moves it into quarantine/; so does --repair"
 NEEDLESS = "nothing while the ledger lives: only a rebuild needs it"
 
 

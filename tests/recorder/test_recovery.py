@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.ledger import Ledger
+from agent.ledger import Boot, Ledger, State
 from agent.recorder.recovery import recover
 from agent.sidecar import HEADER_BYTES, RECORD_BYTES, read_sidecar
 from agent.spool import Layout, SegmentName, files_below
-from tests.clocks import FakeClock
+from agent.timeline import read
+from agent.units import NS_PER_S
+from tests.clocks import BOOT, FakeClock
 from tests.recorder.room import RATE, WriterRoom, noise, settings
 
 
@@ -85,6 +87,39 @@ def test_a_segment_without_any_durable_frame_is_dropped_as_empty(killed: WriterR
     assert not list(files_below(room.layout.open))
 
 
+def test_a_flipped_bit_in_one_record_costs_nothing_that_a_later_one_vouches_for(
+    killed: WriterRoom, clock: FakeClock
+) -> None:
+    _, meta = part_of(killed.layout)
+    records = read_sidecar(meta).records
+    assert len(records) == 2
+    flip(meta, HEADER_BYTES + 20)
+    room = WriterRoom(killed.settings, clock)
+    *_, second = room.sealed()
+    assert second.frames == records[-1].frames
+    np.testing.assert_array_equal(room.audio(second), noise(7)[4 * RATE : 4 * RATE + second.frames])
+    order = [segment.name for segment in room.sealed()]
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    assert [segment.name for segment in WriterRoom(room.settings, clock).sealed()] == order
+
+
+def test_audio_whose_only_record_has_a_flipped_bit_is_kept_for_a_person(killed: WriterRoom, clock: FakeClock) -> None:
+    part, meta = part_of(killed.layout)
+    os.truncate(meta, HEADER_BYTES + RECORD_BYTES)
+    flip(meta, HEADER_BYTES + 20)
+    content = part.read_bytes()
+    room = WriterRoom(killed.settings, clock)
+    assert room.recovered.quarantined == [part.stem]
+    assert (room.layout.quarantine / part.name).read_bytes() == content
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
 def test_audio_without_a_readable_sidecar_goes_to_quarantine_and_is_kept(killed: WriterRoom, clock: FakeClock) -> None:
     part, meta = part_of(killed.layout)
     content = part.read_bytes()
@@ -136,6 +171,20 @@ def test_a_move_into_sealed_that_was_cut_in_between_is_finished(tmp_path: Path, 
     assert not list(files_below(layout.open))
 
 
+def test_a_sealed_segment_keeps_its_sidecar_whatever_lies_in_open_under_its_name(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    sidecar = room.layout.meta(segment.name).read_bytes()
+    room.layout.part(segment.name).write_bytes(b"what?")
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert again.recovered.quarantined == [str(segment.name)]
+    assert again.layout.meta(segment.name).read_bytes() == sidecar
+
+
 def test_a_lost_ledger_is_rebuilt_from_the_spool(tmp_path: Path, clock: FakeClock) -> None:
     room = WriterRoom(settings(tmp_path), clock)
     room.hear(noise(9))
@@ -147,6 +196,60 @@ def test_a_lost_ledger_is_rebuilt_from_the_spool(tmp_path: Path, clock: FakeCloc
     after = [(s.name, s.sha256, s.begin_ns, s.end_ns, s.frames, s.bytes, s.meta_bytes) for s in again.sealed()]
     assert after[: len(before)] == before
     assert again.ledger.epoch() != epoch
+
+
+def test_a_rebuilt_ledger_is_in_order_whatever_was_done_to_the_wall_clock_meanwhile(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Or the oldest wouldn't go first, and the time from the wrong segment on would be accounted for twice."""
+    room = WriterRoom(settings(tmp_path), clock)
+    for _ in range(3):
+        room.hear(noise(2))
+        room.ring.interrupt("overrun", clock.monotonic_ns())
+        room.writer.step()
+        clock.step(-4000)
+    order = [segment.name for segment in room.sealed()]
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    again = WriterRoom(room.settings, clock)
+    assert [segment.name for segment in again.sealed()] == order
+    again.hear(noise(2))
+    assert read(again.ledger).faults == []
+
+
+def test_in_a_rebuilt_ledger_this_boot_is_the_last_although_it_woke_up_in_1970(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    room.end()
+    clock.reboot("c" * 32, off_s=-clock.wall_ns() / NS_PER_S)
+    room = WriterRoom(room.settings, clock)
+    room.hear(noise(2))
+    order = [segment.name for segment in room.sealed()]
+    room.end()
+    shutil.rmtree(room.layout.state)
+    again = WriterRoom(room.settings, clock)
+    assert [segment.name for segment in again.sealed()] == order
+    again.hear(noise(2))
+    assert read(again.ledger).faults == []
+
+
+def test_a_rebuilt_ledger_dates_each_boot_by_the_time_its_clock_was_right(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    clock.is_synchronised = False
+    room.hear(noise(2))
+    clock.step(1000)
+    clock.is_synchronised = True
+    room.hear(noise(2))
+    clock.step(-77)
+    clock.is_synchronised = False
+    room.hear(noise(2))
+    clock.step(77)
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    again = WriterRoom(room.settings, clock)
+    assert again.ledger.boots() == [Boot(BOOT, clock.wall_ns() - clock.monotonic_ns(), "synchronised")]
 
 
 def test_a_damaged_ledger_is_kept_aside_and_rebuilt(tmp_path: Path, clock: FakeClock) -> None:
@@ -176,6 +279,94 @@ def test_a_pending_segment_whose_file_is_gone_is_marked_lost(tmp_path: Path, clo
     assert (after.state, after.present) == ("lost", False)
     assert not recover(again.layout, again.ledger)
     assert not list(files_below(again.layout.sealed))
+
+
+def test_a_lost_segment_leaves_no_sidecar_behind(tmp_path: Path, clock: FakeClock) -> None:
+    """A file that nothing counts would take the spool beyond its cap."""
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.layout.audio(segment.name).unlink()
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert not list(files_below(again.layout.sealed))
+    assert again.retention.used == 0
+    assert not recover(again.layout, again.ledger)
+
+
+def test_what_is_acknowledged_in_the_moment_its_file_is_missed_is_not_lost(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.layout.audio(segment.name).unlink()
+    real = Ledger.settle
+
+    def settle(ledger: Ledger, name: SegmentName, state: State, reason: str) -> bool:
+        ledger.acknowledge(name, "stored")
+        return real(ledger, name, state, reason)
+
+    monkeypatch.setattr(Ledger, "settle", settle)
+    assert not recover(room.layout, room.ledger)
+    after = room.ledger.segment(segment.name)
+    assert after is not None
+    assert (after.state, after.present) == ("acknowledged", False)
+    assert "segment_errors_total" not in room.ledger.counters()
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_what_the_courier_found_damaged_while_no_recorder_ran_goes_to_quarantine_and_counts(
+    tmp_path: Path, clock: FakeClock, *, present: bool
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(4))
+    damaged, sound = room.sealed()
+    room.ledger.settle(damaged.name, "damaged", "its SHA-256 is another")
+    if not present:
+        room.ledger.forget_files([damaged.name])
+    content = room.layout.audio(damaged.name).read_bytes()
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert again.recovered.quarantined == [str(damaged.name)]
+    after = again.ledger.segment(damaged.name)
+    assert after is not None
+    assert (after.state, after.reason, after.present) == ("quarantined", "its SHA-256 is another", False)
+    assert (again.layout.quarantine / again.layout.audio(damaged.name).name).read_bytes() == content
+    assert again.ledger.counters()["segment_errors_total"] == 1
+    assert again.ledger.segment(sound.name) == sound
+
+
+def test_each_segment_that_recovery_sets_aside_or_misses_is_counted_once(killed: WriterRoom, clock: FakeClock) -> None:
+    next(killed.layout.sealed.glob("*.flac")).unlink()
+    _, meta = part_of(killed.layout)
+    meta.unlink()
+    (killed.layout.sealed / "holiday.jpg").write_bytes(b"no segment")
+    again = WriterRoom(killed.settings, clock)
+    assert again.ledger.counters()["segment_errors_total"] == 2
+    recover(again.layout, again.ledger)
+    assert again.ledger.counters()["segment_errors_total"] == 2
+
+
+def test_a_segment_whose_entry_the_power_cut_took_counts_as_sealed(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    before = room.ledger.counters()
+    room.ledger.close()
+    shutil.rmtree(room.layout.state)
+    after = WriterRoom(room.settings, clock).ledger.counters()
+    counted = ("segments_total", "captured_seconds_total")
+    assert [after[name] for name in counted] == [before[name] for name in counted] == [1, 2]
+
+
+def test_what_lies_in_quarantine_is_never_replaced_by_another_of_its_name(tmp_path: Path, clock: FakeClock) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    for directory in (layout.sealed, layout.open, layout.quarantine):
+        (directory / "notes.txt").write_text(directory.name)
+    WriterRoom(settings(tmp_path), clock)
+    kept = {path.name: path.read_text() for path in layout.quarantine.iterdir()}
+    assert kept == {"notes.txt": "quarantine", "notes.txt.2": "sealed", "notes.txt.3": "open"}
 
 
 def test_a_file_the_ledger_gave_up_before_the_power_cut_is_removed(tmp_path: Path, clock: FakeClock) -> None:

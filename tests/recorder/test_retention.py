@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.hours import Hours
-from agent.ledger import Boot, Ledger
+from agent.ledger import Boot, Gap, Ledger
 from agent.recorder.retention import victims
 from agent.recorder.succession import CardFailed
 from agent.settings import Capture, Schedule, Settings
@@ -197,6 +198,129 @@ def test_quarantine_has_its_own_cap_and_gives_up_its_oldest(tmp_path: Path, cloc
     assert bytes_under(tmp_path) == room.vitals.used_bytes
 
 
+def test_a_recording_that_leaves_quarantine_is_given_up_once_and_loudly(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, quarantine_cap=Size(0)), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.settle(segment.name, "damaged", "hash differs")
+    room.hear(noise(2))
+    after = room.ledger.segment(segment.name)
+    assert after is not None
+    assert (after.state, after.reason) == ("evicted", "quarantine_cap")
+    assert [entry.kind for entry in room.ledger.entries()].count("evicted") == 1
+    assert room.ledger.counters()["evicted_unsent_total"] == 1
+    assert not list(files_below(room.layout.quarantine))
+
+
+def test_damage_that_made_a_file_shorter_or_longer_is_counted_to_the_byte(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(4))
+    shorter, longer = (room.layout.audio(segment.name) for segment in room.sealed())
+    shorter.write_bytes(shorter.read_bytes()[:-5000])
+    longer.write_bytes(longer.read_bytes() + bytes(3000))
+    for segment in room.sealed():
+        room.ledger.settle(segment.name, "damaged", "its length differs")
+    room.hear(noise(2))
+    assert len(list(files_below(room.layout.quarantine))) == 4
+    assert bytes_under(tmp_path) == room.vitals.used_bytes
+
+
+def test_the_last_byte_decides_whether_room_is_made(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(6))
+    room.end()
+    used = bytes_under(tmp_path)
+    reserve = room.settings.segment_reserve_bytes
+    for missing, left in ((0, 3), (1, 2)):
+        again = WriterRoom(settings(tmp_path, cap=Size(used + reserve - missing), quarantine_cap=Size(0)), clock)
+        assert again.retention.make_room()
+        assert len(list(again.layout.sealed.glob("*.flac"))) == left
+        again.ledger.close()
+    assert [segment.reason for segment in WriterRoom(settings(tmp_path), clock).sealed()] == ["cap", None, None]
+
+
+def test_everything_may_go_when_that_is_just_enough_and_nothing_when_it_is_not(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(6))
+    room.end()
+    reserve = room.settings.segment_reserve_bytes
+    for missing, states in ((1, {"pending"}), (0, {"evicted"})):
+        disk = reserve - missing
+
+        def disk_usage(_: Path, disk: int = disk) -> object:
+            return type("Usage", (), {"free": disk - bytes_under(tmp_path)})
+
+        monkeypatch.setattr("shutil.disk_usage", disk_usage)
+        again = WriterRoom(settings(tmp_path), clock)
+        assert again.retention.make_room() is (missing == 0)
+        assert {segment.state for segment in again.sealed()} == states
+        assert {segment.reason for segment in again.sealed()} == ({None} if missing else {"keep_free"})
+        again.ledger.close()
+
+
+def test_with_when_full_stop_nothing_is_given_up_and_recording_resumes_when_two_segments_fit(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    room = WriterRoom(capped(tmp_path, 2.2, when_full="stop"), clock)
+
+    def state() -> str:
+        return room.vitals.storage
+
+    while state() != "spool_full":
+        room.hear(noise(1))
+    kept = room.sealed()
+    assert {segment.state for segment in kept} == {"pending"}
+    reserve, cap = room.settings.segment_reserve_bytes, room.settings.spool.cap
+    resumed_at = None
+    for segment in kept:
+        room.ledger.acknowledge(segment.name, "stored")
+        clock.advance(20)
+        room.hear(noise(1))
+        if state() == "recording":
+            resumed_at = room.retention.used
+            break
+        assert room.retention.used + 2 * reserve > cap
+    assert resumed_at is not None
+    assert resumed_at + 2 * reserve <= cap
+    assert room.ledger.counters().get("evicted_unsent_total", 0) == 0
+    room.end()
+    assert "spool_full" in {gap.reason for gap in room_gaps(room)}
+
+
+def room_gaps(room: WriterRoom) -> list[Gap]:
+    with Ledger(room.layout.ledger, room.clock, read_only=True) as ledger:
+        return ledger.gaps()
+
+
+def test_quarantine_may_be_full_to_the_byte_and_its_oldest_goes_whatever_its_name(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = WriterRoom(settings(tmp_path, quarantine_cap=Size(3000)), clock)
+    for age, name in enumerate(["c", "b", "a"]):
+        path = room.layout.quarantine / name
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (age, age))
+    room.retention.recount()
+    room.retention.tidy()
+    assert len(list(files_below(room.layout.quarantine))) == 3
+    (room.layout.quarantine / "d").write_bytes(b"x")
+    room.retention.recount()
+    room.retention.tidy()
+    assert sorted(entry.name for entry in files_below(room.layout.quarantine)) == ["a", "b", "d"]
+    assert "quarantined file c was given up: quarantine_cap" in caplog.messages
+    assert room.retention.used == 2001
+
+
+def test_why_a_recording_was_given_up_is_in_the_ledger(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path, max_age=Duration(3600)), clock)
+    room.hear(noise(2))
+    clock.advance(3600)
+    room.hear(noise(2))
+    assert [(segment.state, segment.reason) for segment in room.sealed()] == [("evicted", "max_age"), ("pending", None)]
+
+
 def test_victims_are_no_more_than_needed(tmp_path: Path, clock: FakeClock) -> None:
     room = WriterRoom(settings(tmp_path), clock)
     room.hear(noise(8))
@@ -208,11 +332,16 @@ def test_victims_are_no_more_than_needed(tmp_path: Path, clock: FakeClock) -> No
     assert list(victims(segments, 10**9)) == segments
 
 
-def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_path: Path, clock: FakeClock) -> None:
-    """The clock starts in 1970; when it is set it is 12:59:57 on a Monday, and clinic hours end at 13:00."""
+@pytest.mark.parametrize(("zone", "hour"), [("UTC", 12), ("Asia/Kolkata", 7)])
+def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, zone: str, hour: int
+) -> None:
+    """The clock starts in 1970; when it is set it is 12:59:57 on a Monday there, and clinic hours end at 13:00."""
+    caplog.set_level("INFO")
     monday = Schedule(mon=(Hours.parse("08:00-13:00"),))
     chosen = replace(settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled")), schedule=monday)
-    lunch_s = datetime(2026, 11, 23, 12, 59, 57, tzinfo=UTC).timestamp()
+    chosen = replace(chosen, device=replace(chosen.device, timezone=zone))
+    lunch_s = datetime(2026, 11, 23, hour, 59 if hour == 12 else 29, 57, tzinfo=UTC).timestamp()
     room = WriterRoom(chosen, clock)
     room.ledger.retime(Boot(clock.boot, -(10**18), "unsynchronised"))
     begin_ns = clock.monotonic_ns()
@@ -225,6 +354,9 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_
     room.hear(noise(4))
     states = [segment.state for segment in room.sealed()]
     assert states == ["pending"] * 2 + ["erased"] * (len(states) - 2)
+    erased = room.sealed()[2]
+    assert erased.reason == "schedule"
+    assert f"recording {erased.name} (2 s) is erased: it turned out to lie outside the schedule" in caplog.messages
     assert [room.layout.audio(segment.name).exists() for segment in room.sealed()] == [
         state == "pending" for state in states
     ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,11 @@ def test_a_locked_ledger_is_not_taken_for_a_damaged_one(
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         ledger.close()
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(KioskError, match="locked") as refused:
+        with pytest.raises(KioskError) as refused:
             Ledger(path, FakeClock(), create=True)
+    assert str(refused.value) == (
+        f"open ledger {path}: database is locked\n  → check that this user may write there and that the card is sound"
+    )
     assert not isinstance(refused.value, LedgerDamaged)
     assert refused.value.retryable
 
@@ -176,22 +180,116 @@ def test_another_connection_notices_news(ledger: Ledger, path: Path) -> None:
 
 
 def test_a_ledger_that_is_not_there_is_told_with_the_way_out(path: Path) -> None:
-    with pytest.raises(KioskError, match="the recorder makes it"):
+    with pytest.raises(KioskError) as refused:
         Ledger(path, FakeClock())
+    assert str(refused.value) == (
+        f"open ledger {path}: it does not exist\n  → the recorder makes it: is it running, and is `spool.path` right?"
+    )
+    assert refused.value.retryable
+
+
+def test_a_ledger_that_is_only_just_being_made_is_left_alone(path: Path) -> None:
+    """The courier may look between the file's first byte and its first entry."""
+    sqlite3.connect(path).close()
+    path.touch()
+    with pytest.raises(KioskError) as refused:
+        Ledger(path, FakeClock())
+    assert str(refused.value) == f"open ledger {path}: the recorder is only just making it\n  → try again in a moment"
+    assert refused.value.retryable
 
 
 def test_a_newer_releases_ledger_is_left_alone(ledger: Ledger, path: Path) -> None:
     ledger.close()
     with sqlite3.connect(path) as other:
         other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(KioskError, match="newer release"):
+    with pytest.raises(KioskError) as refused:
         Ledger(path, FakeClock(), create=True)
+    assert str(refused.value) == (
+        f"open ledger {path}: it was written by a newer release "
+        f"(schema {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION})\n"
+        "  → install the newer release again"
+    )
+    assert not refused.value.retryable
 
 
 def test_garbage_is_told_from_a_ledger(path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
-    with pytest.raises(LedgerDamaged):
+    with pytest.raises(LedgerDamaged) as refused:
         Ledger(path, FakeClock(), create=True)
+    assert str(refused.value) == f"open ledger {path}: file is not a database"
+
+
+def test_pages_overwritten_in_the_middle_are_found_by_a_check(ledger: Ledger, path: Path) -> None:
+    for seq in range(200):
+        ledger.seal(segment(seq))
+    ledger.check()
+    ledger.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(LedgerDamaged) as refused:
+        Ledger(path, FakeClock()).check()
+    assert (refused.value.operation, refused.value.place) == ("check ledger", str(path))
+    assert refused.value.cause
+
+
+def test_gaps_come_back_as_they_were(ledger: Ledger) -> None:
+    gaps = [Gap(BOOT, 1, 2, "overrun"), Gap("c" * 32, 9, 3, "power_off", BOOT)]
+    for gap in gaps:
+        ledger.gap(gap)
+    assert ledger.gaps() == gaps
+
+
+def test_the_newest_acknowledgement_is_known_by_its_time(path: Path) -> None:
+    clock = FakeClock()
+    ledger = Ledger(path, clock, create=True)
+    assert ledger.last_acknowledged_ns() is None
+    for seq in range(3):
+        ledger.seal(segment(seq))
+    assert ledger.last_acknowledged_ns() is None
+    ledger.acknowledge(segment(1).name, "stored")
+    uploaded_ns = clock.wall_ns()
+    clock.advance(5)
+    ledger.settle(segment(2).name, "evicted", "cap")
+    assert ledger.last_acknowledged_ns() == uploaded_ns
+
+
+def test_what_lies_in_a_directory_is_held_against_what_should_be_there(ledger: Ledger) -> None:
+    for seq in range(7):
+        ledger.seal(segment(seq))
+    ledger.acknowledge(segment(2).name, "stored")
+    ledger.acknowledge(segment(3).name, "stored")
+    ledger.settle(segment(4).name, "evicted", "cap")
+    ledger.settle(segment(5).name, "evicted", "cap")
+    ledger.forget_files([segment(5).name])
+    run = segment(0).run
+    # 0 has both files, 1 its sidecar only, 2 both, 3 none, 4 and 5 came back, 6 is whole; 7 nobody knows.
+    found = [(run, 0, False), (run, 0, True), (run, 1, False), (run, 2, True), (run, 4, True), (run, 5, True)]
+    found += [(run, 2, False), (run, 6, True), (run, 6, False), (run, 7, True)]
+    with ledger.census(found) as census:
+        assert [lost.seq for lost in census.lost()] == [1]
+        assert [settled.seq for settled in census.settled()] == [3, 4]
+        assert [name.seq for name in census.unlisted()] == [5, 7]
+    with ledger.census([]) as census:
+        assert [lost.seq for lost in census.lost()] == [0, 1, 6]
+        assert census.unlisted() == []
+
+
+def test_a_listing_that_fails_leaves_no_transaction_open(ledger: Ledger, path: Path) -> None:
+    def listing() -> Iterator[tuple[str, int, bool]]:
+        yield ("0123456789ab", 0, True)
+        raise OSError("the card is gone")
+
+    def count() -> None:
+        with ledger.census(listing()):
+            pytest.fail("there is nothing to look at")
+
+    with pytest.raises(OSError, match="the card is gone"):
+        count()
+    ledger.seal(segment(0))
+    with Ledger(path, FakeClock()) as other:
+        assert other.segment(segment(0).name) is not None
 
 
 def test_a_reader_can_not_write(ledger: Ledger, path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,37 @@ def test_a_flipped_byte_is_never_believed(position: int, flip: int) -> None:
         assert position < HEADER_BYTES
         return
     assert position >= HEADER_BYTES
-    assert found.records == RECORDS[: (position - HEADER_BYTES) // RECORD_BYTES]
+    flipped = (position - HEADER_BYTES) // RECORD_BYTES
+    assert found.records == RECORDS[:flipped] + RECORDS[flipped + 1 :]
+    assert found.places == tuple(place for place in range(len(RECORDS)) if place != flipped)
+    assert found.garbled
+    assert (found.end is None) == (flipped == len(RECORDS) - 1)
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"planned_frames": 2**36},
+        {"begin_ns": 2**62},
+        {"begin_ns": -(2**62)},
+        {"wall_ns": 2**63 - 1},
+        {"rate": 0},
+        {"channels": 0},
+    ],
+)
+def test_a_stranger_who_knows_the_format_is_not_believed_everything(impossible: dict[str, int]) -> None:
+    with pytest.raises(SidecarDamaged, match="impossible"):
+        sidecar(replace(HEADER, **impossible).pack())  # type: ignore[arg-type]
+
+
+def test_more_frames_than_were_planned_are_not_believed() -> None:
+    longer = replace(RECORDS[0], frames=HEADER.planned_frames + 1)
+    assert sidecar(HEADER.pack() + longer.pack(0)).records == ()
+
+
+def test_room_for_records_that_were_not_written_is_not_garbled() -> None:
+    assert not sidecar(WHOLE.ljust(4096, b"\0")).garbled
+    assert not sidecar(HEADER.pack().ljust(4096, b"\0")).garbled
 
 
 def test_a_record_in_another_place_is_not_believed() -> None:
