@@ -1,0 +1,144 @@
+"""What a recorder put down, judged by the journal of the room it listened to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agent import timeline
+from agent.ledger import Segment
+from agent.timeline import Interval
+from agent.units import NS_PER_S
+from hw.simulated import SimulatedRoom
+from tests.end_to_end.kiosk import Kiosk, decoded, runs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PERIOD_S = 0.5
+"""How often the recorder's microphone wakes it: losses are accounted to one period."""
+
+REASONS = {
+    "overrun": "overrun",
+    "suspend": "overrun",
+    "stall": "overrun",
+    "freeze": "unplugged",
+    "gone": "unplugged",
+    "broken": "unplugged",
+}
+"""What the ledger says of each thing a room does. `stall` is a freeze that ended before anybody opened anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Frames of the room that nobody heard."""
+
+    begin: int
+    end: int
+    causes: frozenset[str]
+
+    @property
+    def frames(self) -> int:
+        return self.end - self.begin
+
+    @property
+    def reasons(self) -> set[str]:
+        return {REASONS[cause] for cause in self.causes}
+
+
+def losses(room: SimulatedRoom) -> list[Loss]:
+    """Every loss between two frames that were heard, and one before the first if the room was silent then."""
+    found: dict[int, Loss] = {}
+    causes: set[str] = set()
+    for happening in room.history():
+        if happening.what in REASONS:
+            causes.add(happening.what)
+        elif happening.what in ("start", "resume", "thaw") and happening.lost:
+            stalled = happening.what == "thaw"
+            begin, end = happening.position - happening.lost, happening.position
+            known = found[begin].causes if begin in found else frozenset()
+            # A stream that began anew and again heard nothing goes on losing from where the loss began.
+            found[begin] = Loss(begin, end, known | ({"stall"} if stalled else causes))
+            causes = set()
+    return sorted(found.values(), key=lambda loss: loss.begin)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How far the ledger is from the truth, where both need not be the same to the frame."""
+
+    recorded: int
+    lost: int
+    worst_gap_s: float
+    """The largest difference between a gap's length and what was lost in it."""
+    all_gaps_s: float
+    """The same of all gaps together."""
+
+
+def judge(kiosk: Kiosk, room: SimulatedRoom, source: NDArray[np.int16]) -> Verdict:
+    """Hold everything against the room's journal: runs to the bit, gaps to a period, nothing besides.
+
+    For one boot, one life of the recorder, and a source that loops.
+    """
+    with kiosk.ledger() as ledger:
+        row = timeline.read(ledger)
+    assert row.faults == []
+    (account,) = row.accounts
+    gaps = list(_gaps(account.intervals))
+    lost = losses(room)
+    heard = list(runs(kiosk.segments()))
+    opens_with_gap = bool(lost) and lost[0].begin == 0
+    assert len(heard) == len(lost) + (not opens_with_gap)
+    position = recorded = 0
+    if opens_with_gap:
+        position = lost[0].end
+    following = lost[1:] if opens_with_gap else lost
+    for place, segments in enumerate(heard):
+        frames = sum(segment.frames for segment in segments)
+        if place < len(following):
+            assert position + frames == following[place].begin, "a run ends where the room was no longer heard"
+        _assert_same(kiosk, segments, source, position)
+        recorded += frames
+        position = following[place].end if place < len(following) else position + frames
+    assert recorded + sum(loss.frames for loss in lost) == position
+    errors = []
+    for (reasons, seconds), loss in zip(gaps, lost, strict=False):
+        assert reasons == loss.reasons, loss
+        errors.append(seconds - loss.frames / room.rate)
+    assert all(reasons <= {"restart"} for reasons, _ in gaps[len(lost) :]), "the end of the process is no loss"
+    worst = max((abs(error) for error in errors), default=0.0)
+    assert worst <= PERIOD_S
+    return Verdict(recorded, position - recorded, worst, sum(errors))
+
+
+def _gaps(intervals: tuple[Interval, ...]) -> Iterator[tuple[set[str], float]]:
+    """Reasons and length of each time without a recording."""
+    reasons: set[str] = set()
+    begin_ns = end_ns = 0
+    for interval in intervals:
+        if interval.reason:
+            begin_ns = begin_ns if reasons else interval.begin_ns
+            end_ns = interval.end_ns
+            reasons.add(interval.reason)
+        elif reasons:
+            yield reasons, (end_ns - begin_ns) / NS_PER_S
+            reasons = set()
+    if reasons:
+        yield reasons, (end_ns - begin_ns) / NS_PER_S
+
+
+def _assert_same(kiosk: Kiosk, segments: list[Segment], source: NDArray[np.int16], position: int) -> None:
+    """The run holds what the room played from `position` on."""
+    for segment in segments:
+        audio = decoded(kiosk.layout.audio(segment.name).read_bytes())
+        assert len(audio) == segment.frames
+        done = 0
+        while done < len(audio):
+            at = (position + done) % len(source)
+            some = min(len(audio) - done, len(source) - at)
+            assert np.array_equal(audio[done : done + some], source[at : at + some]), (segment.name, done)
+            done += some
+        position += len(audio)
