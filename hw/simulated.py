@@ -338,7 +338,8 @@ class RoomClock:
 
     _HEAD = struct.Struct("@6Iqddddd")
     _WALL_NS = 1_700_000_000 * NS_PER_S
-    _MONOTONIC_NS = 1000 * NS_PER_S
+    MONOTONIC_NS = 1000 * NS_PER_S
+    """What its monotonic time is when the room's clock begins."""
 
     def __init__(self, state: Path, speed: float) -> None:
         self._path = state
@@ -354,7 +355,7 @@ class RoomClock:
         return self._WALL_NS + self._room_ns()
 
     def monotonic_ns(self) -> Nanoseconds:
-        return Nanoseconds(self._MONOTONIC_NS + self._room_ns())
+        return Nanoseconds(self.MONOTONIC_NS + self._room_ns())
 
     def synchronised(self) -> bool:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent import timeline
-from agent.ledger import Segment
 from agent.timeline import Interval
 from agent.units import NS_PER_S
 from hw.simulated import SimulatedRoom
@@ -51,19 +51,37 @@ class Loss:
 
 def losses(room: SimulatedRoom) -> list[Loss]:
     """Every loss between two frames that were heard, and one before the first if the room was silent then."""
-    found: dict[int, Loss] = {}
+    found: list[Loss] = []
     causes: set[str] = set()
     for happening in room.history():
         if happening.what in REASONS:
             causes.add(happening.what)
         elif happening.what in ("start", "resume", "thaw") and happening.lost:
-            stalled = happening.what == "thaw"
             begin, end = happening.position - happening.lost, happening.position
-            known = found[begin].causes if begin in found else frozenset()
-            # A stream that began anew and again heard nothing goes on losing from where the loss began.
-            found[begin] = Loss(begin, end, known | ({"stall"} if stalled else causes))
+            if found and begin <= found[-1].end:
+                # A stream that began anew and again gave nothing goes on losing.
+                found[-1] = Loss(found[-1].begin, end, found[-1].causes | (causes - {"freeze"}))
+            else:
+                found.append(Loss(begin, end, frozenset({"stall"} if happening.what == "thaw" else causes)))
             causes = set()
-    return sorted(found.values(), key=lambda loss: loss.begin)
+    return found
+
+
+def silences(room: SimulatedRoom) -> list[tuple[int, int]]:
+    """From which frame to which the card gave zeros."""
+    turns = [happening for happening in room.history() if happening.what in ("zeros", "sound")]
+    ends = [*(turn.position for turn in turns[1:]), sys.maxsize]
+    return [(turn.position, end) for turn, end in zip(turns, ends, strict=False) if turn.what == "zeros"]
+
+
+def played(source: NDArray[np.int16], silent: list[tuple[int, int]], begin: int, frames: int) -> NDArray[np.int16]:
+    """What the room let be heard from frame `begin` on; the source loops."""
+    at, end = begin % len(source), begin % len(source) + frames
+    loops = range(0, end, len(source))
+    sound = np.concatenate([source[max(at - loop, 0) : end - loop] for loop in loops])
+    for first, last in silent:
+        sound[max(first - begin, 0) : max(last - begin, 0)] = 0
+    return sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,7 @@ def judge(kiosk: Kiosk, room: SimulatedRoom, source: NDArray[np.int16]) -> Verdi
     heard = list(runs(kiosk.segments()))
     opens_with_gap = bool(lost) and lost[0].begin == 0
     assert len(heard) == len(lost) + (not opens_with_gap)
+    silent = silences(room)
     position = recorded = 0
     if opens_with_gap:
         position = lost[0].end
@@ -100,7 +119,11 @@ def judge(kiosk: Kiosk, room: SimulatedRoom, source: NDArray[np.int16]) -> Verdi
         frames = sum(segment.frames for segment in segments)
         if place < len(following):
             assert position + frames == following[place].begin, "a run ends where the room was no longer heard"
-        _assert_same(kiosk, segments, source, position)
+        at = position
+        for segment in segments:
+            audio = decoded(kiosk.layout.audio(segment.name).read_bytes())
+            assert np.array_equal(audio, played(source, silent, at, segment.frames)), segment.name
+            at += segment.frames
         recorded += frames
         position = following[place].end if place < len(following) else position + frames
     assert recorded + sum(loss.frames for loss in lost) == position
@@ -128,17 +151,3 @@ def _gaps(intervals: tuple[Interval, ...]) -> Iterator[tuple[set[str], float]]:
             reasons = set()
     if reasons:
         yield reasons, (end_ns - begin_ns) / NS_PER_S
-
-
-def _assert_same(kiosk: Kiosk, segments: list[Segment], source: NDArray[np.int16], position: int) -> None:
-    """The run holds what the room played from `position` on."""
-    for segment in segments:
-        audio = decoded(kiosk.layout.audio(segment.name).read_bytes())
-        assert len(audio) == segment.frames
-        done = 0
-        while done < len(audio):
-            at = (position + done) % len(source)
-            some = min(len(audio) - done, len(source) - at)
-            assert np.array_equal(audio[done : done + some], source[at : at + some]), (segment.name, done)
-            done += some
-        position += len(audio)
