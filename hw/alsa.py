@@ -51,6 +51,10 @@ _PATIENCE = 2
 _NAP_MS = 10
 """A driver that says ready with nothing to read is forgiven twice in a row, then slowed down: no busy loop."""
 
+_PROMPT_NS = 10_000_000
+_LOOKS = 3
+"""What waits in the device and the time belong together; a thread that was held up in between looks again."""
+
 _ERRNO_OF_TEXT = {os.strerror(number): number for number in errno.errorcode}
 _POLL_TROUBLE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -310,9 +314,12 @@ class Microphone:
 
     def _placed(self, pcm: bytes, frames: Frames) -> Block | Overrun:
         """The block with its time, or, when it doesn't follow the one before, first the news of that."""
-        before_ns = self._clock.monotonic_ns()
-        waiting = self._device.avail()
-        after_ns = self._clock.monotonic_ns()
+        for _ in range(_LOOKS):
+            before_ns = self._clock.monotonic_ns()
+            waiting = self._device.avail()
+            after_ns = self._clock.monotonic_ns()
+            if after_ns - before_ns <= _PROMPT_NS:
+                break
         # A stream that has just ended doesn't say what waits: then nothing does.
         waiting_ns = max(0, waiting) * NS_PER_S // self.rate
         earliest_ns = before_ns - waiting_ns if waiting >= 0 else None

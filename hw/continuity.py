@@ -6,7 +6,8 @@ known between two readings of the clock, and a thread that had to wait between t
 is late only if even the earliest time it can have been heard is later than the latest that the ones before allow.
 
 A crystal may be slow all the time. What it can be slow by is forgiven as it grows; holes that are each too small to be
-told from the jitter of a driver add up until they are a hole together.
+told from the jitter of a driver add up until they are a hole together. Where in a block a hole lies nobody can tell: it
+counts as lying before it.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def drawn_at(at: int, kind: str, draw: np.random.Generator) -> list[str]:
         "suspensions": [f"at {at} suspend {frames(0.01, 15)}"],
         "unplugs": [f"at {at} unplug {frames(0.2, 4)}"],
         "freezes": [f"at {at} {draw.choice(['freeze', 'restless'])} {frames(3.2, 4.5)}"],
-        "stalls": [f"at {at} freeze {frames(0.8, 1.6)}"],
+        "stalls": [f"at {at} freeze {frames(0.7, 1.6)}"],
         "silences": [f"at {at} zeros", f"at {at + frames(1, 15)} sound"],
         "drifts": [f"at {at} drift {draw.uniform(-300, 300):.1f}"],
         "short_reads": [f"at {at} short {draw.integers(1, 2000)} {draw.integers(1, 40)}"],
