@@ -60,7 +60,7 @@ class Measures:
                 round(counters.get("captured_seconds_total", 0) / recordings, 3) if recordings else None
             ),
             "error_rate_pct": self._error_rate(counters),
-            "queue_length": pending.count if self._uploads_are_due() else 0,
+            "queue_length": pending.count if self._uploads_are_due(ledger) else 0,
             "oldest_pending_s": self._oldest_pending(ledger),
             "spool_bytes_pending": pending.bytes,
             "spool_bytes_acknowledged": tally.get("acknowledged", Tally()).bytes,
@@ -94,8 +94,8 @@ class Measures:
         age_s = (self._clock.monotonic_ns() - status.updated_ns) / NS_PER_S
         return status if age_s < STALE_S else None
 
-    def _uploads_are_due(self) -> bool:
-        return is_open(self._settings.upload.week, self._zone, utc(self._clock.wall_ns()))
+    def _uploads_are_due(self, ledger: Ledger) -> bool:
+        return is_open(self._settings.upload.week, self._zone, utc(ledger.now_ns()))
 
     def _oldest_pending(self, ledger: Ledger) -> Value:
         oldest = next(ledger.kept("pending", limit=1), None)
@@ -105,7 +105,7 @@ class Measures:
             age_ns = self._clock.monotonic_ns() - oldest.end_ns
         else:
             offsets = {boot.boot: boot.offset_ns for boot in ledger.boots()}
-            age_ns = self._clock.wall_ns() - offsets[oldest.boot] - oldest.end_ns
+            age_ns = ledger.now_ns() - offsets[oldest.boot] - oldest.end_ns
         return round(max(0, age_ns) / NS_PER_S, 1)
 
     def _error_rate(self, counters: dict[str, float]) -> Value:
