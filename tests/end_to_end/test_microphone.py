@@ -2,6 +2,9 @@
 
 The rooms here wait for their reader while they are heard, and run at their own pace while they aren't: minutes of sound
 pass in a moment, an absence lasts as long as it says. All times are those of the room's clock.
+
+A card of the kernel that comes back under another number needs a kernel with one: here alsa-lib's own configuration
+gives the stable name to another PCM, and tests/hw/test_alsa.py renumbers a /proc/asound of its own.
 """
 
 from __future__ import annotations
