@@ -175,7 +175,7 @@ def test_an_unreachable_broker_does_not_keep_the_room_from_being_recorded_and_up
     soundcard: Soundcard, make: Make, bucket: Bucket
 ) -> None:
     source = speech_like(30, 16000, 1)
-    room = soundcard(source, speed=20.0)
+    room = soundcard(source, speed=20.0, patient=True)
     kiosk = make(segment_seconds=5)
     kiosk.settings = Settings(
         device=kiosk.settings.device,
