@@ -17,6 +17,7 @@ from agent.errors import KioskError
 from agent.ledger import Ledger, LedgerDamaged
 from agent.settings import Settings
 from agent.spool import Layout
+from agent.status import runtime_directory
 from hw.clock import Clock, SystemClock
 
 _LOCKS = Path("/proc/locks")
@@ -72,8 +73,13 @@ def _is_there(path: Path) -> bool:
         return True
 
 
+def process_of(kiosk: Kiosk, role: Role) -> int | None:
+    """The process that is this kiosk's recorder or courier now, or None; also while it can't use the card."""
+    return running(kiosk.layout, role) or running(Layout(runtime_directory() / "direct"), role)
+
+
 def running(layout: Layout, role: Role, locks: Path = _LOCKS) -> int | None:
-    """The process that is this kiosk's recorder or courier now, or None.
+    """The process that serves this spool as recorder or courier now, or None.
 
     It holds a lock (agent.spool.InstanceLock). The kernel is asked who does: trying the lock would turn away a
     process that starts at this moment.

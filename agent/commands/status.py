@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from agent.commands.kiosk import Kiosk, open_ledger, running
+from agent.commands.kiosk import Kiosk, open_ledger, process_of
 from agent.commands.output import counted, painter, say, say_json
 from agent.commands.times import iso, local
 from agent.contract.keys import utc
@@ -17,8 +17,8 @@ from agent.settings import Settings
 from agent.status import RecorderState, RecorderStatus, read_status, runtime_directory
 from agent.units import NS_PER_S, human_bytes, human_seconds
 
-_STALE_S: Final = 5.0
-"""The recorder paints its picture about once a second."""
+_STALE_S: Final = 8.0
+"""The recorder paints its picture about once a second, or every 5 s while the card keeps its writer waiting."""
 
 _MANY_WAITING: Final = 20
 """DESIGN §8: a queue longer than this is critical."""
@@ -96,7 +96,7 @@ def status(kiosk: Kiosk, *, as_json: bool) -> int:
 def look(kiosk: Kiosk) -> Situation:
     """The situation as the machine shows it. Raises KioskError when this user may not look."""
     now_ns, wall_ns = kiosk.clock.monotonic_ns(), kiosk.clock.wall_ns()
-    recorder_pid = running(kiosk.layout, "recorder")
+    recorder_pid = process_of(kiosk, "recorder")
     picture = read_status(runtime_directory())
     if picture is not None and (picture.pid, picture.boot) != (recorder_pid, kiosk.clock.boot):
         picture = None
@@ -113,7 +113,7 @@ def look(kiosk: Kiosk) -> Situation:
             raise
     return Situation(
         recorder_pid,
-        running(kiosk.layout, "courier"),
+        process_of(kiosk, "courier"),
         picture,
         (now_ns - picture.updated_ns) / NS_PER_S if picture else 0.0,
         wall_ns - now_ns + picture.since_ns if picture else 0,
@@ -237,9 +237,10 @@ def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[s
     if picture.clipped_pct:
         microphone += f", {picture.clipped_pct:g} % clipped"
     yield "microphone", microphone
-    share = 100 * picture.spool_bytes / settings.spool.cap
-    spool = f"{human_bytes(picture.spool_bytes)} of {human_bytes(settings.spool.cap)} ({share:.3g} %)"
-    yield "spool", f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
+    name, cap = ("memory", settings.spool.direct_cap) if picture.path == "direct" else ("spool", settings.spool.cap)
+    share = 100 * picture.spool_bytes / cap
+    spool = f"{human_bytes(picture.spool_bytes)} of {human_bytes(cap)} ({share:.3g} %)"
+    yield name, f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
 
 
 def _kept_lines(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]:

@@ -58,7 +58,7 @@ METRICS: Final = (
     Metric("level_peak_dbfs", "dBFS", "gauge", "recorder", "peak of the last second"),
     Metric("clipped_pct", "%", "gauge", "recorder", "clipped samples of the last second"),
     Metric("recorder_state", "", "text", "recorder", "what the recorder does; `absent` without a sign of life in 10 s"),
-    Metric("path", "", "text", "courier", "where recordings go first: `spool` is the card"),
+    Metric("path", "", "text", "recorder", "where recordings go: `spool` on the card, `direct` in memory"),
     Metric("fsync_p99_ms", "ms", "gauge", "recorder", "how long the card takes to make data durable"),
     Metric("memory_rss_bytes", "By", "gauge", "machine", "resident memory of recorder and courier together"),
     Metric("disk_written_bytes_total", "By", "counter", "machine", "written to the spool's file system in its life"),

@@ -62,12 +62,22 @@ class Journal:
 
     def entries(self, since: int = 0) -> Iterator[Entry]:
         """The entries in order, from after sequence number `since`."""
+        return self._select("WHERE seq > ? ORDER BY seq", (since,))
+
+    def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Entry]:
         rows = self._db.execute(
-            "SELECT seq, epoch, at_ns, boot, mono_ns, kind, body, hash FROM journal WHERE seq > ? ORDER BY seq",
-            (since,),
+            f"SELECT seq, epoch, at_ns, boot, mono_ns, kind, body, hash FROM journal {where}", values
         )
         for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in rows:
             yield Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
+
+    def of_kind(self, kind: str) -> Iterator[Entry]:
+        """The entries of one kind, in order. Reads the whole journal: for rare questions."""
+        return (entry for entry in self._select("WHERE kind = ? ORDER BY seq", (kind,)))
+
+    def last_of_kind(self, kind: str) -> Entry | None:
+        """The newest entry of one kind. As `of_kind`, unless it's among the last ones."""
+        return next(self._select("WHERE kind = ? ORDER BY seq DESC LIMIT 1", (kind,)), None)
 
     def broken_link(self) -> int | None:
         """Sequence number of the first entry whose hash doesn't follow from the one before, or None."""

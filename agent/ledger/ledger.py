@@ -191,16 +191,53 @@ class Ledger(Queries):
                 "UPDATE segments SET present = 0 WHERE run = ? AND seq = ?", [(name.run, name.seq) for name in names]
             )
 
+    # What the recorder writes when it records in memory (agent.recorder.homecoming).
+
+    def went_direct(self, cause: str, cut: tuple[SegmentName, int] | None) -> None:
+        """Enter, in the ledger in memory, why it is used; of a segment on the card only so many frames count."""
+        body: dict[str, object] = {"cause": cause}
+        if cut is not None:
+            name, frames = cut
+            body |= {"run": name.run, "seq": name.seq, "frames": frames}
+        with self.transaction():
+            self._journal.append("direct", **body)
+
+    def cuts(self) -> dict[SegmentName, int]:
+        """Segments on the card of which only so many frames count."""
+        found = (entry.body for entry in self._journal.of_kind("direct") if "frames" in entry.body)
+        return {SegmentName(body["run"], body["seq"]): body["frames"] for body in found}
+
+    def came_home(self, epoch: str, until: int, counters: dict[str, float]) -> None:
+        """Enter that another ledger's journal was taken over up to sequence number `until`, with what it counted."""
+        with self.transaction():
+            self._journal.append("merged", epoch=epoch, until=until, counters=counters)
+
+    def home_until(self, epoch: str) -> tuple[int, dict[str, float]]:
+        """Up to where another ledger's journal was taken over before, and what it had counted; 0 and {} if never."""
+        last = self._journal.last_of_kind("merged")
+        return (last.body["until"], last.body["counters"]) if last and last.body["epoch"] == epoch else (0, {})
+
+    def went_home(self, counters: dict[str, float]) -> None:
+        """Enter, in the ledger in memory, that the card's ledger has taken over what was counted so far."""
+        with self.transaction():
+            self._journal.append("home", counters=counters)
+
+    def home_base(self) -> dict[str, float]:
+        """What was counted here and is counted on the card since; {} in the card's own ledger."""
+        last = self._journal.last_of_kind("home")
+        return last.body["counters"] if last else {}
+
     # What the courier writes.
 
     def fix_key(self, name: SegmentName, key: str, clock: ClockState) -> None:
-        """Fix the object key of a segment, before the first attempt and for ever."""
+        """Fix the object key of a segment, before the first attempt and for ever. A key that is there stays."""
         with self.transaction():
-            self._journal.append("keyed", run=name.run, seq=name.seq, key=key, clock=clock)
-            self._db.execute(
+            changed = self._db.execute(
                 "UPDATE segments SET key = ?, key_clock = ? WHERE run = ? AND seq = ? AND key IS NULL",
                 (key, clock, name.run, name.seq),
             )
+            if changed.rowcount:
+                self._journal.append("keyed", run=name.run, seq=name.seq, key=key, clock=clock)
 
     def acknowledge(self, name: SegmentName, how: str) -> None:
         """Enter that the store verifiably holds this segment. Also for one that was evicted meanwhile."""

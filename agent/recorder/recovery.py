@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.ledger import Boot, Ledger, Segment
 from agent.recorder.segment import hash_file, move_into_sealed
+from agent.recorder.succession import Cut
 from agent.salvage import Empty, Unclear, judge
 from agent.sidecar import (
     CUT,
@@ -66,22 +67,30 @@ class Recovered:
         return any(getattr(self, name) for name in Recovered.__slots__)
 
 
-def recover(layout: Layout, ledger: Ledger) -> Recovered:
-    """Make spool and ledger agree. Durable on return. Raises OSError when the card fails."""
+def recover(layout: Layout, ledger: Ledger, cuts: Iterable[Cut] = ()) -> Recovered:
+    """Make spool and ledger agree. Durable on return. Raises OSError when the card fails.
+
+    `cuts` are unfinished segments of which only the beginning counts: the rest was recorded again elsewhere.
+    """
     done = Recovered()
     _finish_moves(layout)
     # Sealed files first: they are older than what was being written, and a rebuilt ledger is entered in order.
     _reconcile(layout, ledger, done)
-    _recover_parts(layout, ledger, done)
+    _recover_parts(layout, ledger, {cut.name: cut.frames for cut in cuts}, done)
     for entry in list(files_below(layout.open)):
         _set_stranger_aside(layout, entry, done)
+    if done:
+        # What was removed must stay away: its room is given to the next recording.
+        for directory in (layout.open, layout.sealed):
+            sync_directory(directory)
     return done
 
 
-def _recover_parts(layout: Layout, ledger: Ledger, done: Recovered) -> None:
+def _recover_parts(layout: Layout, ledger: Ledger, cuts: dict[SegmentName, int], done: Recovered) -> None:
     found = _stems(layout.open)
     for stem in sorted(found[PART_SUFFIX] | found[META_SUFFIX]):
-        _recover_open(layout, ledger, SegmentName.parse(stem), done)
+        name = SegmentName.parse(stem)
+        _recover_open(layout, ledger, name, cuts.get(name), done)
 
 
 def quarantine(layout: Layout, *paths: Path) -> None:
@@ -110,12 +119,12 @@ def _finish_moves(layout: Layout) -> None:
     sync_directory(layout.sealed)
 
 
-def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recovered) -> None:
+def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, most_frames: int | None, done: Recovered) -> None:
     files = (layout.part(name), layout.open_meta(name))
     if ledger.segment(name) is not None:
         _set_aside(layout, name, "it is being written although the ledger has it sealed", done)
         return
-    found = judge(layout, name)
+    found = judge(layout, name, most_frames)
     if isinstance(found, Unclear):
         _set_aside(layout, name, found.why, done)
     elif isinstance(found, Empty):
@@ -171,6 +180,7 @@ def _reconcile(layout: Layout, ledger: Ledger, done: Recovered) -> None:
     for segment in lost:
         log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
         ledger.settle(segment.name, "lost", "its file is gone")
+        remove_files(layout, segment.name)
         done.lost.append(segment.name)
     ledger.forget_files(segment.name for segment in [*settled, *lost])
     _enter_unlisted(layout, ledger, unlisted, done)
@@ -215,6 +225,7 @@ def _enter_unlisted(layout: Layout, ledger: Ledger, names: list[SegmentName], do
         for sidecar, segment in fresh:
             _know_boot(ledger, sidecar)
             ledger.seal(segment)
+            ledger.count(segments_total=1, captured_seconds_total=segment.seconds)
             done.entered.append(segment.name)
 
 
@@ -240,7 +251,7 @@ def _know_boot(ledger: Ledger, sidecar: Sidecar) -> None:
 def remove_files(layout: Layout, name: SegmentName) -> int:
     """Delete a settled segment's files, returning the bytes freed.
 
-    Not durable by itself: recovery removes what comes back.
+    Not durable by itself: recovery removes what comes back, be it one of both or both.
     """
     freed = 0
     for path in (layout.audio(name), layout.meta(name)):

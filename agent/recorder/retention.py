@@ -24,7 +24,7 @@ from agent.hours import closed_throughout
 from agent.ledger import ALWAYS_NS, Ledger, Segment
 from agent.recorder.recovery import quarantine, remove_files
 from agent.settings import Settings
-from agent.spool import Layout, SegmentFile, SegmentName, files_below
+from agent.spool import Layout, SegmentFile, SegmentName, files_below, sync_directory
 from agent.units import NS_PER_S
 from hw.clock import Clock
 
@@ -69,6 +69,8 @@ class Retention:
         self._grace_told = False
         self._removed: set[SegmentName] = set()
         """Files gone since the last commit: what they were was durable before, that they're gone may wait."""
+        self._may_return = 0
+        """Bytes of removed files that a power cut could still bring back."""
         self.used = 0
         """Bytes of everything under `spool/` but the segment being written, whose room is reserved."""
         self.recount()
@@ -99,6 +101,8 @@ class Retention:
             self._give_up_oldest(excess)
             excess = self._excess(wanted)
         self._stopped = excess > 0
+        if not self._stopped:
+            self._keep_away()
         return not self._stopped
 
     def tidy(self) -> None:
@@ -114,6 +118,13 @@ class Retention:
         self._set_damaged_aside()
         self._trim_quarantine()
 
+    def _keep_away(self) -> None:
+        """Where what was removed would no longer fit beside what comes now, make its removal durable first."""
+        if self._may_return and self._excess(self._reserve) + self._may_return > 0:
+            for directory in (self._layout.sealed, self._layout.quarantine):
+                sync_directory(directory)
+            self._may_return = 0
+
     def _excess(self, wanted: int) -> int:
         """Bytes that have to go before `wanted` more may come."""
         over_cap = self.used + wanted - self._limits.cap
@@ -124,10 +135,18 @@ class Retention:
         # A file that is gone is still `present` in the ledger until the next commit.
         return (segment for segment in segments if segment.name not in self._removed)
 
+    def remove(self, name: SegmentName) -> None:
+        """Remove the files of a segment that the ledger has settled."""
+        self._gone(remove_files(self._layout, name))
+        self._removed.add(name)
+
     def _remove(self, segments: Iterable[Segment]) -> None:
         for segment in list(segments):
-            self.used -= remove_files(self._layout, segment.name)
-            self._removed.add(segment.name)
+            self.remove(segment.name)
+
+    def _gone(self, size: int) -> None:
+        self.used -= size
+        self._may_return += size
 
     def _give_up_oldest(self, excess: int) -> None:
         # When even everything wouldn't do, somebody else is filling the card: giving up recordings helps nobody.
@@ -217,7 +236,7 @@ class Retention:
             log.warning("quarantined file %s was given up: quarantine_cap", path.name)
             path.unlink()
             excess -= stat.st_size
-            self.used -= stat.st_size
+            self._gone(stat.st_size)
 
 
 def _age(held: tuple[os.stat_result, Path]) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty
@@ -393,3 +394,41 @@ def test_an_idle_dispatcher_reads_no_segments_until_somebody_committed(
     kiosk.record()
     desk.step()
     assert len(looked) == 1
+
+
+def test_what_a_full_card_does_not_take_is_entered_when_it_does(
+    kiosk: Kiosk, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kiosk.record(2)
+    for job in desk.step():
+        desk.report(job)
+    room = Ledger.acknowledge
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Ledger, "acknowledge", full)
+    with pytest.raises(sqlite3.OperationalError):
+        desk.step()
+    assert kiosk.states() == ["pending"] * 2
+    monkeypatch.setattr(Ledger, "acknowledge", room)
+    desk.step()
+    assert kiosk.states() == ["acknowledged"] * 2
+    assert kiosk.ledger.counters()["uploaded_total"] == 2
+
+
+def test_a_key_that_did_not_become_durable_does_not_go_out(
+    kiosk: Kiosk, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kiosk.record(2)
+    fixed = Ledger.fix_key
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Ledger, "fix_key", full)
+    with pytest.raises(sqlite3.OperationalError):
+        desk.step()
+    assert desk.lines.jobs.empty()
+    monkeypatch.setattr(Ledger, "fix_key", fixed)
+    assert numbers(desk.step()) == [0, 1]

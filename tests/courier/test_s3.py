@@ -6,11 +6,13 @@ import base64
 import hashlib
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from agent.courier.pace import Pace
 from agent.courier.targets import (
@@ -241,6 +243,49 @@ def test_wrong_credentials_need_a_person_and_are_read_anew(
     use(monkeypatch, bucket.store.kiosk)
     assert target.put(item, pace) == Receipt("stored")
     target.close()
+
+
+def test_refusals_that_are_kept_to_be_told_keep_no_memory(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing
+) -> None:
+    """Each makes a new client of a few MiB; whoever keeps the errors mustn't keep the old ones."""
+
+    def refused() -> TargetError:
+        store.answers.append(Answer(403, "AccessDenied"))
+        with pytest.raises(NeedsPerson) as refusal:
+            target.put(item, pace)
+        return refusal.value.with_traceback(None)
+
+    refused()
+    tracemalloc.start()
+    try:
+        kept = [refused()]
+        (before, _) = tracemalloc.get_traced_memory()
+        kept += [refused() for _ in range(5)]
+        (after, _) = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 6
+    assert after - before < 500_000
+
+
+def test_what_clients_are_made_from_is_read_once(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    load_file = JSONFileLoader.load_file
+
+    def counted(loader: JSONFileLoader, path: str) -> object:
+        read.append(path)
+        return load_file(loader, path)
+
+    monkeypatch.setattr(JSONFileLoader, "load_file", counted)
+    for _ in range(3):
+        store.answers.append(Answer(403, "AccessDenied"))
+        with pytest.raises(NeedsPerson):
+            target.put(item, pace)
+    descriptions = [path for path in read if "service-2" in path]
+    assert len(descriptions) == 1, read
 
 
 def test_credentials_that_may_not_write_need_a_person(

@@ -38,6 +38,8 @@ class Kiosk:
 
     settings: Settings
     environment: Mapping[str, str] = field(default_factory=dict)
+    beside: Path | None = None
+    """Where the runtime directory and the log are; None is in the spool's root."""
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -46,7 +48,15 @@ class Kiosk:
 
     @property
     def log(self) -> Path:
-        return self.settings.spool.path / "processes.log"
+        return self._beside / "processes.log"
+
+    @property
+    def runtime(self) -> Path:
+        return self._beside / "run"
+
+    @property
+    def _beside(self) -> Path:
+        return self.beside or self.settings.spool.path
 
     def record(
         self, room: SimulatedRoom, *, room_time: bool = False, plan: Plan | None = None
@@ -69,7 +79,7 @@ class Kiosk:
         return self._start(_planned("courier", plan, room), environment)
 
     def status(self) -> RecorderStatus | None:
-        return read_status(self.settings.spool.path / "run")
+        return read_status(self.runtime)
 
     def ledger(self) -> Ledger:
         return Ledger(self.layout.ledger, SystemClock(), read_only=True)
@@ -107,7 +117,7 @@ class Kiosk:
 
     def _start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         descriptor = hand_over(self.settings)
-        runtime = {"RUNTIME_DIRECTORY": str(self.settings.spool.path / "run"), "PYTHONPATH": str(ROOT)}
+        runtime = {"RUNTIME_DIRECTORY": str(self.runtime), "PYTHONPATH": str(ROOT)}
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *(part.format(descriptor) for part in command)],

@@ -27,8 +27,8 @@ class WaitingRing(Ring):
             self._changed.wait_for(lambda: self._closed or self._frames + block.frames <= self._capacity)
         super().put(block)
 
-    def take(self, frames: int, timeout_s: float) -> list[Block | Break] | None:
-        taken = super().take(frames, timeout_s)
+    def take(self, frames: int, timeout_s: float, holder: object = None) -> list[Block | Break] | None:
+        taken = super().take(frames, timeout_s, holder)
         with self._changed:
             self._changed.notify_all()
         return taken

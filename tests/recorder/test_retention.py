@@ -9,6 +9,7 @@ import pytest
 from agent.hours import Hours
 from agent.ledger import Boot, Ledger
 from agent.recorder.retention import victims
+from agent.recorder.succession import CardFailed
 from agent.settings import Capture, Schedule, Settings
 from agent.spool import files_below
 from agent.units import NS_PER_S, Duration, Size
@@ -83,6 +84,33 @@ def test_a_file_goes_only_after_the_ledger_durably_says_so(
     assert set(seen) == {"evicted"}
 
 
+def test_room_is_given_away_only_when_no_power_cut_can_bring_back_what_was_there(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(capped(tmp_path, 3), clock)
+    synced: list[Path] = []
+    monkeypatch.setattr("agent.recorder.retention.sync_directory", synced.append)
+    while not synced:
+        evicted = [segment for segment in room.sealed() if segment.state == "evicted"]
+        assert not evicted
+        room.hear(noise(1))
+    assert next(segment.state for segment in room.sealed()) == "evicted"
+    assert set(synced) == {room.layout.sealed, room.layout.quarantine}
+
+
+def test_where_there_is_room_for_what_was_removed_too_nothing_is_synced_for_it(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    synced: list[Path] = []
+    monkeypatch.setattr("agent.recorder.retention.sync_directory", synced.append)
+    room.hear(noise(2))
+    room.ledger.acknowledge(room.sealed()[0].name, "stored")
+    room.hear(noise(4))
+    assert not room.layout.audio(room.sealed()[0].name).exists()
+    assert not synced
+
+
 def test_uploaded_recordings_leave_after_keep_uploaded(tmp_path: Path, clock: FakeClock) -> None:
     room = WriterRoom(settings(tmp_path, keep_uploaded=Duration(60)), clock)
     room.hear(noise(2))
@@ -122,8 +150,8 @@ def test_when_others_fill_the_card_nothing_is_given_up_for_nothing(
     room.hear(noise(4))
     usage = (1 << 40, 1 << 40, 1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": usage[2]}))
-    room.hear(noise(4))
-    assert room.vitals.storage == "spool_full"
+    with pytest.raises(CardFailed, match="others have filled the card"):
+        room.hear(noise(4))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 
 
@@ -190,7 +218,7 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_
     begin_ns = clock.monotonic_ns()
     room.hear(noise(8))
     assert all(segment.provisional for segment in room.sealed())
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     offset_ns = round(lunch_s * NS_PER_S) - begin_ns
     clock.step((offset_ns + clock.monotonic_ns() - clock.wall_ns()) / NS_PER_S)
     room.ledger.retime(Boot(clock.boot, offset_ns, "synchronised"))
@@ -205,7 +233,7 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(tmp_
 def test_a_schedule_erases_nothing_that_was_recorded_under_a_right_clock(tmp_path: Path, clock: FakeClock) -> None:
     chosen = settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled"))
     room = WriterRoom(chosen, clock)
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     room.hear(noise(6))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 

@@ -223,6 +223,11 @@ BAD = {
     MINIMAL + '[spool]\ncap = "5MiB"\nquarantine_cap = "2MiB"': (
         'line 6, spool.quarantine_cap: 2MiB leaves too little of spool.cap (5MiB) for recordings\n→ use at most "1MiB"'
     ),
+    MINIMAL + '[spool]\ndirect_cap = "100KiB"': (
+        "line 5, spool.direct_cap: 100KiB can't hold two seconds of recordings: should the card fail, "
+        "nothing could be recorded\n"
+        '→ set it to at least "1MiB"'
+    ),
     MINIMAL + '[spool]\nmax_age = "10s"': (
         "line 5, spool.max_age: 10s is shorter than one segment: every recording would go as soon as it is there\n"
         '→ use days, such as "30d", or "0s" for no limit'
@@ -375,7 +380,7 @@ read configuration /etc/kiosk-recorder/config.toml: 8 mistakes
     → write the path from / on
   line 6, spool.colour: unknown key
     → keys of [spool] are path, cap, keep_free, max_age, segment_seconds, sync_seconds, when_full, keep_uploaded, \
-quarantine_cap
+quarantine_cap, direct_cap
   line 8, device.id: is missing
     → add it, such as id = "room-12"
   line 9, device.site: "North" can't be a name

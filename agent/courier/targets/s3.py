@@ -1,4 +1,4 @@
-"""Objects in a bucket: AWS S3 or any store that speaks its protocol. The only importer of boto3 on a kiosk.
+"""Objects in a bucket: AWS S3 or any store that speaks its protocol. The only importer of boto3's core on a kiosk.
 
 One `PutObject` a recording. The SHA-256 from the ledger travels as a signed header and the store checks the body
 against it, so the body itself isn't hashed a second time for the signature. `If-None-Match: *` keeps an object that is
@@ -18,9 +18,8 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -32,6 +31,8 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.loaders import Loader
+from botocore.session import Session
 
 from agent.courier.targets import (
     ClockRefused,
@@ -87,6 +88,8 @@ class S3Target:
         self._behind = timedelta()
         self._lock = threading.Lock()
         self._shared: S3Client | None = None
+        self._loader = Loader()
+        """Descriptions of S3 and its endpoints, 20 MiB once they are read: one for all clients that will ever be."""
 
     @property
     def prefix(self) -> str:
@@ -165,9 +168,13 @@ class S3Target:
                 "addressing_style": "path" if self._endpoint_url else "auto",
             },
         )
+        # A client is a cycle of megabytes: without this the old one would still be there when the new one comes.
+        gc.collect()
+        # A session of our own: the default one would keep credentials that were read before.
+        session = Session()
+        session.register_component("data_loader", self._loader)
         try:
-            # A session of our own: the default one would keep credentials that were read before.
-            client: S3Client = boto3.session.Session().client(
+            created = session.create_client(
                 "s3", region_name=self._region or None, endpoint_url=self._endpoint_url or None, config=config
             )
         except (BotoCoreError, ValueError) as error:
@@ -177,6 +184,7 @@ class S3Target:
                 cause=str(error),
                 hint="correct `upload.endpoint_url` and `upload.region`, or the AWS configuration of this user",
             ) from error
+        client = cast("S3Client", created)
         sign_ahead(client, self._behind)
         return client
 
@@ -217,8 +225,8 @@ class S3Target:
         if kind is NeedsPerson:
             with self._lock:
                 self._shared = None
-            # A client is a cycle of megabytes; several could pile up before the collector comes by.
-            gc.collect()
+            # Whoever keeps the refusal, to tell it, must not keep the client by the frames in which it happened.
+            error.with_traceback(None)
         raise kind("upload to", place=self._place(key), cause=cause, hint=hint, retryable=True) from error
 
 
