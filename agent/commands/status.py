@@ -127,7 +127,7 @@ def _account(ledger: Ledger, kiosk: Kiosk) -> Kept:
     boots = {boot.boot: boot for boot in ledger.boots()}
     oldest = next(ledger.kept("pending", limit=1), None)
     boot = boots.get(oldest.boot) if oldest else None
-    waited_ns = kiosk.clock.wall_ns() - boot.offset_ns - oldest.end_ns if oldest and boot else None
+    waited_ns = ledger.now_ns() - boot.offset_ns - oldest.end_ns if oldest and boot else None
     now = boots.get(kiosk.clock.boot)
     return Kept(
         ledger.tally(),

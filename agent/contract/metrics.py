@@ -54,7 +54,7 @@ METRICS: Final = (
     Metric("spool_cap_bytes", "By", "gauge", "courier", "the spool's hard limit"),
     Metric("disk_free_bytes", "By", "gauge", "machine", "free on the spool's file system, for ordinary users"),
     Metric("evicted_unsent_total", "1", "counter", "ledger", "segments that were given up before they were uploaded"),
-    Metric("level_rms_dbfs", "dBFS", "gauge", "recorder", "loudness of the last second"),
+    Metric("level_rms_dbfs", "dBFS", "gauge", "recorder", "loudness of the last second; digital silence is -120"),
     Metric("level_peak_dbfs", "dBFS", "gauge", "recorder", "peak of the last second"),
     Metric("clipped_pct", "%", "gauge", "recorder", "clipped samples of the last second"),
     Metric("recorder_state", "", "text", "recorder", "what the recorder does; `absent` without a sign of life in 10 s"),

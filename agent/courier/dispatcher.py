@@ -198,6 +198,9 @@ class Dispatcher:
             log.error("a recording is damaged: %s", report.error)
 
     def _hand_out(self, now_ns: int) -> None:
+        # Before anything else: while nobody knows what time it is, nobody knows the hours either.
+        self._due.learn_time()
+        self._stumbled = self._due.trouble or self._stumbled
         if not self._is_open():
             self._lines.closed.set()
             self._ready.clear()
@@ -224,7 +227,7 @@ class Dispatcher:
         return not busy and (self._lines.closed.is_set() or self._due.exhausted)
 
     def _is_open(self) -> bool:
-        return is_open(self._upload.week, self._zone, utc(self._clock.wall_ns()))
+        return is_open(self._upload.week, self._zone, utc(self._ledger.now_ns()))
 
     def _refill(self) -> None:
         """Get another batch ready, when there is reason to look for one."""
@@ -234,7 +237,6 @@ class Dispatcher:
             return
         self._measure_depth()
         found = self._due.look({report.job.segment.name for report in self._finished} | self._in_flight.keys())
-        self._stumbled = self._due.trouble or self._stumbled
         if found:
             with self._ledger.transaction():
                 self._enter()

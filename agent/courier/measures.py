@@ -67,7 +67,7 @@ class Measures:
             counters.update(stock.counters)
         recordings = counters["recordings_total"]
         ages = [stock.oldest_pending_s for stock in stocks if stock.oldest_pending_s is not None]
-        due = self._uploads_are_due()
+        due = self._uploads_are_due(stocks)
         values: dict[str, Value] = {name: _number(counters[name]) if stocks else None for name in LEDGER_COUNTERS}
         return values | {
             "recording_duration_avg_s": round(counters["captured_seconds_total"] / recordings, 3)
@@ -98,8 +98,12 @@ class Measures:
             "uptime_s": round(self._clock.monotonic_ns() / NS_PER_S),
         }
 
-    def _uploads_are_due(self) -> bool:
-        return is_open(self._settings.upload.week, self._zone, utc(self._clock.wall_ns()))
+    def _uploads_are_due(self, stocks: list[Stock]) -> bool:
+        now_ns = self._clock.wall_ns()
+        if stocks:
+            # By what a ledger knows of this boot: the machine's own clock may be wrong where the store's was right.
+            now_ns = stocks[0].offset_ns + self._clock.monotonic_ns()
+        return is_open(self._settings.upload.week, self._zone, utc(now_ns))
 
     def _error_rate(self, counters: Counter[str]) -> Value:
         names = ("segments_total", "segment_errors_total")

@@ -38,6 +38,8 @@ class Stock:
     pending: Tally
     acknowledged: Tally
     oldest_pending_s: float | None
+    offset_ns: int
+    """Wall time by what the ledger knows of this boot, less monotonic time."""
     quarantine_bytes: int
     free_bytes: int | None
     written_bytes: int | None
@@ -59,6 +61,7 @@ def _stock(layout: Layout, ledger: Ledger, clock: Clock, home: Mapping[str, floa
         pending=tally.get("pending", Tally()),
         acknowledged=tally.get("acknowledged", Tally()),
         oldest_pending_s=_oldest_pending_s(ledger, clock),
+        offset_ns=ledger.now_ns() - clock.monotonic_ns(),
         quarantine_bytes=directory_bytes(layout.quarantine),
         free_bytes=free_bytes(layout.spool),
         written_bytes=lifetime_written_bytes(layout.spool),
@@ -116,5 +119,5 @@ def _oldest_pending_s(ledger: Ledger, clock: Clock) -> float | None:
         age_ns = clock.monotonic_ns() - oldest.end_ns
     else:
         offsets = {boot.boot: boot.offset_ns for boot in ledger.boots()}
-        age_ns = clock.wall_ns() - offsets[oldest.boot] - oldest.end_ns
+        age_ns = ledger.now_ns() - offsets[oldest.boot] - oldest.end_ns
     return round(max(0, age_ns) / NS_PER_S, 1)

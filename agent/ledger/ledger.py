@@ -86,6 +86,11 @@ class Ledger(Queries):
         """Sequence number of the first journal entry whose hash doesn't follow from the one before, or None."""
         return self._journal.broken_link()
 
+    def now_ns(self) -> int:
+        """Wall time by what is known of this boot; the machine's own clock may be wrong where the store's was right."""
+        offset_ns = self._offset_ns()
+        return self._clock.wall_ns() if offset_ns is None else offset_ns + self._clock.monotonic_ns()
+
     # What the recorder writes.
 
     def begin_boot(self, offset_ns: int, clock: ClockState) -> None:
@@ -106,10 +111,26 @@ class Ledger(Queries):
     def retime(self, boot: Boot) -> None:
         """Repair the offset of a boot; everything of it that has no key yet moves along."""
         with self.transaction():
+            if boot.boot == self._clock.boot:
+                self._move_settled(boot.offset_ns)
             self._journal.append("retimed", of=boot.boot, offset_ns=boot.offset_ns, clock=boot.clock)
             self._db.execute(
                 "UPDATE boots SET offset_ns = ?, clock = ? WHERE boot = ?", (boot.offset_ns, boot.clock, boot.boot)
             )
+
+    def _move_settled(self, offset_ns: int) -> None:
+        """What was settled in this boot isn't older or younger because the clock turned out to be wrong."""
+        known_ns = self._offset_ns()
+        if known_ns is None:
+            return
+        self._db.execute(
+            "UPDATE segments SET settled_ns = settled_ns + ? WHERE present AND settled_ns BETWEEN ? AND ?",
+            (offset_ns - known_ns, known_ns, known_ns + self._clock.monotonic_ns()),
+        )
+
+    def _offset_ns(self) -> int | None:
+        row = self._db.execute("SELECT offset_ns FROM boots WHERE boot = ?", (self._clock.boot,)).fetchone()
+        return None if row is None else int(row[0])
 
     def seal(self, segment: Segment) -> None:
         """Enter a segment whose files already are durable under `sealed/`."""
@@ -156,7 +177,7 @@ class Ledger(Queries):
             changed = self._db.execute(
                 "UPDATE segments SET state = ?, reason = ?, settled_ns = ? "
                 "WHERE run = ? AND seq = ? AND state != 'acknowledged'",
-                (state, reason, self._clock.wall_ns(), name.run, name.seq),
+                (state, reason, self.now_ns(), name.run, name.seq),
             )
             if not changed.rowcount:
                 return False
@@ -229,7 +250,7 @@ class Ledger(Queries):
             self._journal.append("acknowledged", run=name.run, seq=name.seq, how=how)
             self._db.execute(
                 "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
-                (how, self._clock.wall_ns(), name.run, name.seq),
+                (how, self.now_ns(), name.run, name.seq),
             )
 
     # What both count.

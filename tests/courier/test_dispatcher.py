@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 from queue import Empty
 
 import pytest
@@ -18,7 +19,7 @@ from agent.courier.worker import Job, Lines, Outcome, Report
 from agent.errors import KioskError
 from agent.hours import Hours
 from agent.ledger import Boot, Ledger, Segment
-from agent.units import Duration
+from agent.units import NS_PER_S, Duration
 from tests.clocks import FakeClock
 from tests.courier.kiosk import Kiosk
 from tests.courier.scripted import ScriptedTarget
@@ -29,12 +30,13 @@ OTHER_RUN = "f" * 12
 class Desk:
     """A dispatcher and the test's hand on both ends of its lines."""
 
-    def __init__(self, kiosk: Kiosk, **upload: object) -> None:
+    def __init__(self, kiosk: Kiosk, *, timezone: str = "UTC", **upload: object) -> None:
         self.kiosk = kiosk
         self.target = ScriptedTarget()
         self.lines = Lines()
         self.activity = Activity(kiosk.clock)
         settings = kiosk.settings("s3://bucket/rooms", **({"clock_wait": Duration(0)} | upload))  # type: ignore[arg-type]
+        settings = replace(settings, device=replace(settings.device, timezone=timezone))
         self.ledger = Ledger(kiosk.layout.ledger, kiosk.clock)
         self.dispatcher = Dispatcher(
             self.ledger, kiosk.layout, self.target, settings, self.lines, self.activity, kiosk.clock
@@ -323,6 +325,33 @@ def test_recordings_of_this_boot_wait_for_the_clock_and_earlier_ones_need_not(ki
 
 def test_draining_ends_when_nothing_is_left(desk: Desk) -> None:
     desk.dispatcher.drain()
+
+
+def test_upload_hours_go_by_the_stores_clock_when_the_machines_is_wrong(kiosk: Kiosk, clock: FakeClock) -> None:
+    """The clock says 08:00; it's never synchronised, and really it is 21:00. The store says so also out of hours."""
+    desk = Desk(kiosk, hours=(Hours.parse("20:00-06:00"),), clock_wait=Duration(600))
+    kiosk.ledger.retime(Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "unsynchronised"))
+    kiosk.record()
+    assert desk.step() == []
+    desk.target.time = clock.wall_ns() + 13 * 3600 * NS_PER_S
+    clock.advance(600)
+    assert numbers(desk.step()) == [0]
+
+
+def test_upload_hours_count_twice_when_the_clock_goes_back(kiosk: Kiosk, clock: FakeClock) -> None:
+    """On 25 October 2026 half past two comes twice in Madrid, at 00:30 and at 01:30 UTC."""
+    clock.step(datetime(2026, 10, 25, tzinfo=UTC).timestamp() - clock.wall_ns() / NS_PER_S)
+    kiosk.ledger.retime(Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "synchronised"))
+    desk = Desk(kiosk, timezone="Europe/Madrid", hours=(Hours.parse("02:30-03:00"),))
+    went = []
+    for quarter in range(12):
+        kiosk.record(first=quarter)
+        for job in desk.step():
+            went.append((quarter, job.segment.seq))
+            desk.report(job)
+        desk.step()
+        clock.advance(900)
+    assert [quarter for quarter, _ in went] == [2, 2, 2, 3, 6, 6, 6, 7]
 
 
 def test_draining_ends_outside_of_the_upload_hours(kiosk: Kiosk) -> None:

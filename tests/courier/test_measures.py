@@ -147,6 +147,19 @@ def test_what_waits_for_its_hours_is_not_due(kiosk: Kiosk, tmp_path: Path, clock
     assert desk.read()["queue_length"] == 2
 
 
+def test_hours_and_ages_go_by_the_time_that_is_known_not_by_the_machines(
+    kiosk: Kiosk, tmp_path: Path, clock: FakeClock
+) -> None:
+    """The clock says 08:00 and is never synchronised; by the store's clock it is 20:00."""
+    desk = Desk(kiosk, tmp_path / "run", hours=(Hours.parse("20:00-06:00"),))
+    kiosk.record(1, seconds=0.5)
+    clock.reboot("c" * 32, off_s=3600)
+    kiosk.ledger.add_boot(Boot("c" * 32, clock.wall_ns() - clock.monotonic_ns() + 12 * 3600 * 10**9, "server"))
+    values = desk.read()
+    assert values["queue_length"] == 1
+    assert values["oldest_pending_s"] == 13 * 3600 - 0.5
+
+
 def test_the_error_rate_is_of_the_last_hour(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> None:
     kiosk.ledger.count(segments_total=1000, segment_errors_total=500)
     assert desk.read()["error_rate_pct"] is None, "what was before the courier started can't be placed in time"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,43 @@ def test_every_refusal_is_of_its_kind_and_says_where_and_what_to_do(
     assert str(answer.status) in caught.value.cause
     assert caught.value.hint
     assert target.put(item, pace) == Receipt("stored"), "one refusal spoiled the next attempt"
+
+
+def signed_at(request: dict[str, str]) -> float:
+    return datetime.strptime(request["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def test_a_store_that_refuses_the_clock_gets_requests_signed_by_its_own(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.date = time.time() + 5 * 3600
+    store.answers.append(Answer(403, "RequestTimeTooSkewed"))
+    assert target.put(item, pace) == Receipt("stored")
+    assert target.put(item, pace) == Receipt("already_there")
+    refused, again, later = map(signed_at, store.requests)
+    assert again - refused == pytest.approx(5 * 3600, abs=60)
+    assert later - refused == pytest.approx(5 * 3600, abs=60)
+    assert len([record for record in caplog.records if "store's clock" in record.message]) == 1
+
+
+def test_a_store_that_refuses_its_own_time_is_not_asked_for_ever(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing
+) -> None:
+    store.date = time.time() + 5 * 3600
+    store.answers.extend([Answer(403, "RequestTimeTooSkewed")] * 5)
+    with pytest.raises(ClockRefused):
+        target.put(item, pace)
+    assert len(store.requests) == 2
+
+
+def test_when_the_machines_clock_is_put_right_requests_are_signed_by_it_again(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing
+) -> None:
+    for date in (time.time() + 5 * 3600, time.time()):
+        store.date = date
+        store.answers.append(Answer(403, "RequestTimeTooSkewed"))
+        target.put(item, pace)
+    assert signed_at(store.requests[-1]) == pytest.approx(time.time(), abs=60)
 
 
 def test_one_attempt_is_one_request(store: Stubborn, target: S3Target, pace: Pace, item: Outgoing) -> None:

@@ -23,6 +23,7 @@ from agent.spool import Layout
 from agent.status import RecorderStatus, read_status
 from hw.clock import SystemClock
 from hw.simulated import SimulatedRoom
+from tests.end_to_end.plan import Plan
 from tests.soundcard import eventually
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ class Kiosk:
     def _beside(self) -> Path:
         return self.beside or self.settings.spool.path
 
-    def record(self, room: SimulatedRoom, *, room_time: bool = False) -> subprocess.Popen[bytes]:
-        """Start the recorder in `room`; with `room_time` it lives by the room's clock."""
-        if room_time:
+    def record(
+        self, room: SimulatedRoom, *, room_time: bool = False, plan: Plan | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start the recorder in `room`; with `room_time` it lives by the room's clock, with a `plan` by that too."""
+        if plan is not None:
+            command = _planned("recorder", plan, room)
+        elif room_time:
             command = ["tests.end_to_end.room_recorder", "{}", str(room.directory / "state"), str(room.speed)]
         else:
             command = ["agent.recorder", "--settings-fd", "{}"]
@@ -68,6 +73,10 @@ class Kiosk:
     def upload(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the courier."""
         return self._start(["agent.courier", "--settings-fd", "{}", *options], {})
+
+    def upload_by(self, plan: Plan, room: SimulatedRoom | None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the courier with a clock that goes wrong by `plan`, in the time of `room` or of this machine."""
+        return self._start(_planned("courier", plan, room), environment)
 
     def status(self) -> RecorderStatus | None:
         return read_status(self.runtime)
@@ -120,6 +129,13 @@ class Kiosk:
         os.close(descriptor)
         self._processes.append(process)
         return process
+
+
+def _planned(who: str, plan: Plan, room: SimulatedRoom | None) -> list[str]:
+    place = [] if room is None or room.speed == 1 else [str(room.directory / "state"), str(room.speed)]
+    # The only braces that mean something to `_start` are those of the descriptor.
+    text = plan.written().replace("{", "{{").replace("}", "}}")
+    return ["tests.end_to_end.planned_kiosk", who, "{}", text, *place]
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:

@@ -3,6 +3,8 @@
 One `PutObject` a recording. The SHA-256 from the ledger travels as a signed header and the store checks the body
 against it, so the body itself isn't hashed a second time for the signature. `If-None-Match: *` keeps an object that is
 there from being written again; keys carry the content's hash, so what is there is this very recording.
+
+A store that refuses the machine's clock says what time it is; requests are signed by that from then on.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import base64
 import contextlib
 import gc
 import hashlib
+import logging
 import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -40,12 +43,15 @@ from agent.courier.targets import (
     TargetError,
     Unreachable,
 )
+from agent.courier.targets.signing import NEWS, sign_ahead
 from agent.units import NS_PER_S
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from agent.courier.pace import Pace
+
+log = logging.getLogger(__name__)
 
 _DIGEST_CODES = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
@@ -79,6 +85,7 @@ class S3Target:
         self._region = region
         self._connections = connections
         self._conditional = True
+        self._behind = timedelta()
         self._lock = threading.Lock()
         self._shared: S3Client | None = None
         self._loader = Loader()
@@ -110,6 +117,8 @@ class S3Target:
                     return Receipt("already_there")
                 if status == 501 and condition:
                     self._conditional = False
+                    return self.put(outgoing, pace)
+                if _code(error) in _CLOCK_CODES and self._learn_time(error):
                     return self.put(outgoing, pace)
                 self._refuse(error, outgoing.key)
         if answer.get("ChecksumSHA256") != digest:
@@ -165,10 +174,9 @@ class S3Target:
         session = Session()
         session.register_component("data_loader", self._loader)
         try:
-            client = session.create_client(
+            created = session.create_client(
                 "s3", region_name=self._region or None, endpoint_url=self._endpoint_url or None, config=config
             )
-            return cast("S3Client", client)
         except (BotoCoreError, ValueError) as error:
             raise NeedsPerson(
                 "use store",
@@ -176,6 +184,24 @@ class S3Target:
                 cause=str(error),
                 hint="correct `upload.endpoint_url` and `upload.region`, or the AWS configuration of this user",
             ) from error
+        client = cast("S3Client", created)
+        sign_ahead(client, self._behind)
+        return client
+
+    def _learn_time(self, error: BotoCoreError | ClientError) -> bool:
+        """Sign by the store's clock from now on; False when that is what it refused, or it doesn't tell the time."""
+        date = _date(error.response) if isinstance(error, ClientError) else None
+        if date is None:
+            return False
+        with self._lock:
+            behind = date - datetime.now(UTC)
+            if abs(behind - self._behind) < NEWS:
+                return False
+            self._behind = behind
+            if self._shared is not None:
+                sign_ahead(self._shared, behind)
+        log.warning("requests are signed by the store's clock, %s: this machine's is refused", f"{date:%Y-%m-%d %H:%M}")
+        return True
 
     def _compare_md5(self, outgoing: Outgoing, etag: str) -> None:
         """Verify with a store that doesn't know SHA-256 checksums: its ETag is the MD5 of what it received."""
@@ -218,7 +244,7 @@ def _sorted(error: BotoCoreError | ClientError) -> tuple[type[TargetError], str,
 
 
 def _answer_sorted(error: ClientError) -> tuple[type[TargetError], str, str]:
-    code = error.response.get("Error", {}).get("Code", "")
+    code = _code(error)
     message = error.response.get("Error", {}).get("Message", "")
     status = _status(error)
     cause = f"{status} {code}: {message}" if message else f"{status} {code}"
@@ -231,6 +257,10 @@ def _answer_sorted(error: ClientError) -> tuple[type[TargetError], str, str]:
     if code in _PASSING_CODES or status in _PASSING_STATUSES or (500 <= status != _FULL):
         return Unreachable, cause, "the store is busy or broken; that should pass"
     return NeedsPerson, cause, _HINTS.get(code, _CREDENTIALS_HINT if status in (400, 401, 403) else _CONFIG_HINT)
+
+
+def _code(error: BotoCoreError | ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
 
 
 def _status(error: BotoCoreError | ClientError) -> int:
