@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 PARALLEL = 2
 FAST = 4.0
 REAL = 1.0
+HUNG = 28.0
+"""Seconds after which the first attempts at a silent store have been given up, and the next ones hang."""
 
 
 def tried_again(trouble_s: float) -> float:
@@ -120,8 +122,8 @@ def table() -> list[Fault]:
         # The connection.
         Fault("the port refuses", strikes.refused, tried_again, "closed|Could not connect"),
         Fault("the way comes and goes", strikes.flapping(2, 5), tried_again, ""),
-        Fault("connections are taken and nothing more", line(black_hole), tried_again, "Read timeout", REAL, 30),
-        Fault("everything is read and nothing answered", line(never_answers), tried_again, "Read timeout", REAL, 30),
+        Fault("connections are taken and nothing more", line(black_hole), tried_again, "Read timeout", REAL, HUNG),
+        Fault("everything is read and nothing answered", line(never_answers), tried_again, "Read timeout", REAL, HUNG),
         Fault("it hangs up at every question", line(hangs_up), tried_again, "closed"),
         Fault("the connection breaks in mid-body", line(reset_after(10_000)), tried_again, "closed|reset"),
         Fault(
@@ -130,7 +132,7 @@ def table() -> list[Fault]:
             tried_again,
             "Read timeout|closed",
             REAL,
-            30,
+            HUNG,
         ),
         Fault(
             "12 KiB/s pass and no more", line(trickles(up=12 << 10)), nothing, "", REAL, 45, segment_s=15, goes_on=True
@@ -145,7 +147,7 @@ def table() -> list[Fault]:
             tried_again,
             "Read timeout",
             REAL,
-            30,
+            HUNG,
             found_there=True,
         ),
         # What a store, or a box in between, answers.
@@ -187,7 +189,7 @@ def table() -> list[Fault]:
             tried_again,
             "Read timeout",
             REAL,
-            30,
+            HUNG,
             from_start=True,
         ),
         Fault(
