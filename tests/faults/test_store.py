@@ -170,7 +170,7 @@ def table() -> list[Fault]:
         Fault("a portal answers 200 to everything", line(captive_portal), held, "neither its SHA-256 nor its MD5"),
         Fault("a portal redirects everything", line(redirects), held, "302"),
         # What needs a person.
-        Fault("403 by the bucket's policy", strikes.forbidden, held, "403 AccessDenied"),
+        Fault("403 by the bucket's policy", strikes.forbidden, held, "403 AccessDenied", lasts_s=75),
         Fault("404 there is no bucket", strikes.no_bucket, held, "404 NoSuchBucket", from_start=True),
         Fault("400 ExpiredToken", line(answers(400, "ExpiredToken")), held, "ExpiredToken"),
         Fault("credentials have expired", strikes.expired_credentials, held, "expired", from_start=True),
