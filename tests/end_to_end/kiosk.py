@@ -70,9 +70,12 @@ class Kiosk:
             command = ["agent.recorder", "--settings-fd", "{}"]
         return self._start(command, room.environment)
 
-    def upload(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start the courier."""
-        return self._start(["agent.courier", "--settings-fd", "{}", *options], {})
+    def upload(self, *options: str, room: SimulatedRoom | None = None) -> subprocess.Popen[bytes]:
+        """Start the courier; with a `room` it lives by the room's clock."""
+        if room is None:
+            return self._start(["agent.courier", "--settings-fd", "{}", *options], {})
+        command = ["tests.end_to_end.room_courier", "{}", str(room.directory / "state"), str(room.speed)]
+        return self._start(command, {})
 
     def upload_by(self, plan: Plan, room: SimulatedRoom | None, **environment: str) -> subprocess.Popen[bytes]:
         """Start the courier with a clock that goes wrong by `plan`, in the time of `room` or of this machine."""

@@ -14,8 +14,9 @@ import contextlib
 import gc
 import hashlib
 import logging
+import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -61,6 +62,13 @@ _PASSING_CODES = frozenset(
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 _FULL = 507
 
+_SILENCE_S = 25
+"""How long an answer is waited for, once everything is sent."""
+_STANDSTILL_S = 10
+"""How long a connection may take to come about, and then each block of the body to leave."""
+_SHORT_QUEUE = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 64 * 1024)
+"""So much waits in the kernel unsent. Without it the whole recording would, and a slow line look like a dead one."""
+
 _CONFIG_HINT = "correct `[upload]`, or the AWS configuration of the courier's user"
 _CREDENTIALS_HINT = "look at the credentials that the courier's user has (boto3's own chain; docs/OPERATIONS.md)"
 _HINTS = {
@@ -100,15 +108,16 @@ class S3Target:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if self._conditional else {}
         with pace.open(outgoing.path) as body:
             try:
-                answer = self._client().put_object(
-                    Bucket=self._bucket,
-                    Key=outgoing.key,
-                    Body=body,
-                    ChecksumSHA256=digest,
-                    ContentType="audio/flac" if outgoing.key.endswith(".flac") else "application/octet-stream",
-                    Metadata=dict(outgoing.metadata),
-                    **condition,
-                )
+                with _expiry_told():
+                    answer = self._client().put_object(
+                        Bucket=self._bucket,
+                        Key=outgoing.key,
+                        Body=body,
+                        ChecksumSHA256=digest,
+                        ContentType="audio/flac" if outgoing.key.endswith(".flac") else "application/octet-stream",
+                        Metadata=dict(outgoing.metadata),
+                        **condition,
+                    )
             except (BotoCoreError, ClientError) as error:
                 if body.failure is not None:
                     raise body.failure from error
@@ -127,7 +136,8 @@ class S3Target:
 
     def server_time(self) -> int | None:
         try:
-            answer: Mapping[str, Any] = self._client().head_bucket(Bucket=self._bucket)
+            with _expiry_told():
+                answer: Mapping[str, Any] = self._client().head_bucket(Bucket=self._bucket)
         except ClientError as error:
             # Whoever refuses says what time it is, too.
             answer = error.response
@@ -156,8 +166,8 @@ class S3Target:
     def _connect(self) -> S3Client:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 1},
-            connect_timeout=5,
-            read_timeout=60,
+            connect_timeout=_STANDSTILL_S,
+            read_timeout=_SILENCE_S,
             max_pool_connections=self._connections,
             tcp_keepalive=True,
             request_checksum_calculation="when_required",
@@ -186,6 +196,9 @@ class S3Target:
             ) from error
         client = cast("S3Client", created)
         sign_ahead(client, self._behind)
+        client.meta.events.register("before-call.s3.HeadBucket", _follow_nobody)
+        # botocore lets nobody choose options for its sockets; this is the list that its pools make them with.
+        client._endpoint.http_session._socket_options.append(_SHORT_QUEUE)  # type: ignore[attr-defined]  # noqa: SLF001
         return client
 
     def _learn_time(self, error: BotoCoreError | ClientError) -> bool:
@@ -222,12 +235,37 @@ class S3Target:
 
     def _refuse(self, error: BotoCoreError | ClientError, key: str) -> NoReturn:
         kind, cause, hint = _sorted(error)
+        _forget_frames(error)
         if kind is NeedsPerson:
             with self._lock:
                 self._shared = None
             # Whoever keeps the refusal, to tell it, must not keep the client by the frames in which it happened.
             error.with_traceback(None)
         raise kind("upload to", place=self._place(key), cause=cause, hint=hint, retryable=True) from error
+
+
+@contextlib.contextmanager
+def _expiry_told() -> Iterator[None]:
+    """botocore knows no exception of its own for a credential helper that hands out what has expired."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "credentials are still expired" not in str(error):
+            raise
+        raise CredentialRetrievalError(provider="the credential helper", error_msg=str(error)) from error
+
+
+def _follow_nobody(params: dict[str, Any], **_: object) -> None:
+    """Told where else to ask, botocore asks HeadBucket for the region; told that again, it would ask for ever."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Errors are kept as long as the trouble lasts, and the frames they came through would keep a client each."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
 
 
 def _sorted(error: BotoCoreError | ClientError) -> tuple[type[TargetError], str, str]:
