@@ -284,7 +284,7 @@ def test_what_clients_are_made_from_is_read_once(
         store.answers.append(Answer(403, "AccessDenied"))
         with pytest.raises(NeedsPerson):
             target.put(item, pace)
-    descriptions = [path for path in read if "service-2" in path]
+    descriptions = [path for path in read if path.endswith("/service-2")]
     assert len(descriptions) == 1, read
 
 
