@@ -51,14 +51,8 @@ class Database:
     def __init__(self, path: Path, *, create: bool, read_only: bool) -> None:
         """Raises KioskError when the file isn't there, can't be used or is a newer release's, LedgerDamaged."""
         self.path = path
-        if not create and not path.exists():
-            raise KioskError(
-                "open ledger",
-                place=str(path),
-                cause="it does not exist",
-                hint="the recorder makes it: is it running, and is `spool.path` right?",
-                retryable=True,
-            )
+        if not create:
+            _refuse_without(path)
         with self._told_apart("open ledger"):
             self.connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
             if create:
@@ -139,3 +133,25 @@ class Database:
             ) from error
         except sqlite3.DatabaseError as error:
             raise LedgerDamaged(operation, place=str(self.path), cause=str(error)) from error
+
+
+def _refuse_without(path: Path) -> None:
+    """Raises KioskError when there is no such file, or none that this user may know of."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise KioskError(
+            "open ledger",
+            place=str(path),
+            cause="it does not exist",
+            hint="the recorder makes it: is it running, and is `spool.path` right?",
+            retryable=True,
+        ) from error
+    except OSError as error:
+        raise KioskError(
+            "open ledger",
+            place=str(path),
+            cause=error.strerror or str(error),
+            hint="run this as root or as the kiosk's own user",
+            retryable=not isinstance(error, PermissionError),
+        ) from error

@@ -147,7 +147,7 @@ BAD = {
         "→ write a whole number from 8000 to 192000 without quotes"
     ),
     MINIMAL + "[capture]\nrate = true": (
-        "line 5, capture.rate: true is true or false, not a whole number\n"
+        "line 5, capture.rate: true is a truth value, not a whole number\n"
         "→ write a whole number from 8000 to 192000 without quotes"
     ),
     MINIMAL + "[capture]\nrate = 16000.0": (

@@ -56,7 +56,9 @@ _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 _FULL = 507
 
 _CONFIG_HINT = "correct `[upload]`, or the AWS configuration of the courier's user"
-_CREDENTIALS_HINT = "look at the credentials that the courier's user has (boto3's own chain; docs/OPERATIONS.md)"
+_CREDENTIALS_HINT = (
+    "look at the credentials that the courier's user has: boto3's own chain, such as AWS_PROFILE in its environment"
+)
 _HINTS = {
     "NoSuchBucket": "make the bucket, or correct `upload.target`; the kiosk never makes one itself",
     "AccessDenied": "let these credentials PutObject below the device's own prefix",
