@@ -569,7 +569,7 @@ documents = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(documents.map(lambda text: MINIMAL + text) | documents | st.text())
 @example("device = 1\n[[spool]]")
 @example("spool = 1\n" + MINIMAL)
