@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path) -> Ledger:
-    opened = Ledger(path, FakeClock(), create=True)
-    opened.begin_boot(5, "unsynchronised")
-    return opened
+def ledger(path: Path) -> Iterator[Ledger]:
+    with Ledger(path, FakeClock(), create=True) as opened:
+        opened.begin_boot(5, "unsynchronised")
+        yield opened
 
 
 def segment(seq: int, **changed: object) -> Segment:
@@ -73,7 +76,7 @@ def test_the_chain_holds_through_everything_both_processes_enter(ledger: Ledger,
 def test_tampering_breaks_the_chain_where_it_happened(ledger: Ledger, path: Path, tampering: str) -> None:
     for seq in range(5):
         ledger.seal(segment(seq))
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(tampering)
     assert ledger.broken_link() in {4, 5, 1004}
 
@@ -114,7 +117,7 @@ def test_a_locked_ledger_is_not_taken_for_a_damaged_one(
     ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.ledger.database._BUSY_S", 0.0)
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         ledger.close()
         other.execute("BEGIN EXCLUSIVE")
@@ -182,7 +185,7 @@ def test_a_ledger_that_is_not_there_is_told_with_the_way_out(path: Path) -> None
 
 def test_a_newer_releases_ledger_is_left_alone(ledger: Ledger, path: Path) -> None:
     ledger.close()
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     with pytest.raises(KioskError, match="newer release"):
         Ledger(path, FakeClock(), create=True)
@@ -192,6 +195,14 @@ def test_garbage_is_told_from_a_ledger(path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
     with pytest.raises(LedgerDamaged):
         Ledger(path, FakeClock(), create=True)
+
+
+def test_a_ledger_that_is_refused_is_not_held_open(path: Path) -> None:
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(LedgerDamaged) as refused:
+        Ledger(path, FakeClock(), create=True)
+    held = [os.path.realpath(descriptor) for descriptor in Path("/proc/self/fd").iterdir()]
+    assert str(path) not in held, refused
 
 
 def test_a_reader_can_not_write(ledger: Ledger, path: Path) -> None:
