@@ -260,11 +260,11 @@ class Microphone:
                 hints.append(f"set capture.channels = {has[1]}")
             if self.pcm.startswith("hw:"):
                 hints.append(f'let alsa-lib convert: capture.pcm = "plug{self.pcm}"')
-            asked = f"{self.rate} Hz, {self.channels} channels, {_FORMAT}"
+            asked = f"{self.rate} Hz × {self.channels}, {_FORMAT}"
             raise FormatNotGranted(
                 "open microphone",
                 place=self.pcm,
-                cause=f"asked for {asked}; the card grants {has[0]} Hz, {has[1]} channels, {has[2]}",
+                cause=f"asked for {asked}; the card grants {has[0]} Hz × {has[1]}, {has[2]}",
                 hint=", or ".join(hints),
             )
         if self.buffer_frames < 2 * self.period_frames:

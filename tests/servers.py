@@ -177,6 +177,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Store]:
     (directory / "data").mkdir()
     command = [
         weed,
+        "-logtostderr",
         "mini",
         f"-dir={directory / 'data'}",
         "-ip=127.0.0.1",

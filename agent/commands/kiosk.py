@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -55,7 +55,7 @@ def open_ledger(kiosk: Kiosk) -> Iterator[Ledger]:
     # SQLite must be able to make its shared-memory file beside a database in WAL mode, also for reading.
     allowed = os.access(state, os.W_OK | os.X_OK) and os.access(path, os.R_OK | os.W_OK)
     if not allowed and _is_there(path):
-        raise KioskError("read ledger", place=str(path), cause="this user may not", hint="run the command with sudo")
+        raise _refusal(state, path)
     try:
         with Ledger(path, kiosk.clock, read_only=True) as ledger:
             yield ledger
@@ -63,6 +63,15 @@ def open_ledger(kiosk: Kiosk) -> Iterator[Ledger]:
         raise LedgerDamaged(
             "read ledger", place=str(path), cause=str(error), hint="`kiosk-recorder verify` tells what that means"
         ) from error
+
+
+def _refusal(state: Path, path: Path) -> KioskError:
+    """Why a ledger that is there can't be read by this user, or by nobody."""
+    with suppress(OSError):
+        if os.statvfs(state).f_flag & os.ST_RDONLY:
+            hint = "mount it writable, or copy the directory to another disk and name the copy as `spool.path`"
+            return KioskError("read ledger", place=str(path), cause="its file system is read-only", hint=hint)
+    return KioskError("read ledger", place=str(path), cause="this user may not", hint="run the command with sudo")
 
 
 def _is_there(path: Path) -> bool:

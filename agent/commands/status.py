@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from agent.commands.kiosk import Kiosk, open_ledger, process_of
 from agent.commands.output import counted, painter, say, say_json
+from agent.commands.starting import Role
 from agent.commands.times import iso, local
 from agent.contract.keys import utc
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
@@ -146,9 +147,7 @@ def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
         yield Trouble(cause, "restart the recorder: it sets the ledger aside and makes a new one from the spool")
     speaks = bool(settings.upload.target or settings.mqtt.url)
     if speaks and situation.courier_pid is None:
-        yield Trouble(
-            "the courier isn't running: nothing is uploaded or reported", "systemctl start kiosk-courier.service"
-        )
+        yield Trouble("the courier isn't running: nothing is uploaded or reported", _start("courier"))
     kept = situation.kept
     if kept is None:
         return
@@ -164,7 +163,7 @@ def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
 def _recorder_troubles(situation: Situation) -> Iterator[Trouble]:
     picture = situation.picture
     if situation.recorder_pid is None:
-        yield Trouble("the recorder isn't running: nothing is recorded", "systemctl start kiosk-recorder.service")
+        yield Trouble("the recorder isn't running: nothing is recorded", _start("recorder"))
     elif picture is None:
         yield Trouble(
             f"the recorder (process {situation.recorder_pid}) doesn't say what it does",
@@ -179,6 +178,10 @@ def _recorder_troubles(situation: Situation) -> Iterator[Trouble]:
     elif picture.trouble or picture.state not in _WELL:
         what, _, hint = picture.trouble.partition("\n  → ")
         yield Trouble(what or _DOING[picture.state], hint)
+
+
+def _start(role: Role) -> str:
+    return f"`systemctl start kiosk-{role}.service`, or `kiosk-recorder run` where there are no services"
 
 
 def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[str, Any]:

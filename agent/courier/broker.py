@@ -169,7 +169,7 @@ class Broker:
 
     def _lost(self, cause: str, hint: str) -> None:
         self.refusal = KioskError("connect to broker", place=self._url, cause=cause, hint=hint, retryable=True)
-        self._tell(cause, logging.WARNING, f"{self.refusal}; uploads go on")
+        self._tell(cause, logging.WARNING, f"recording and uploads go on without a broker: {self.refusal}")
         self._wake()
 
     def _tell(self, what: str, level: int, text: str) -> None:

@@ -138,7 +138,15 @@ class CourierService:
         try:
             return InstanceLock(self._layout, "courier")
         except OSError as error:
-            log.warning("can't lock %s: %s", self._layout.root, error)
+            trouble = KioskError(
+                "use spool",
+                place=str(self._layout.root),
+                cause=error.strerror or str(error),
+                hint="run this as root or as the kiosk's own user; if that's done, look at the card",
+            )
+            if not self._direct.state.is_dir():
+                raise trouble from error
+        log.warning("%s", trouble)
         return InstanceLock(self._direct, "courier")
 
     def _say_goodbye(self, crew: Crew) -> None:

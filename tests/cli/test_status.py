@@ -101,7 +101,10 @@ def test_the_command_on_a_kiosk_that_never_ran(kiosk: Kiosk) -> None:
     answer = kiosk.run("status")
     assert (answer.status, answer.err) == (1, "")
     assert answer.out.startswith("north/room-1: not running\n")
-    assert "wrong: the recorder isn't running: nothing is recorded\n  → systemctl start kiosk-recorder" in answer.out
+    assert (
+        "wrong: the recorder isn't running: nothing is recorded\n  → `systemctl start kiosk-recorder.service`, or"
+        in answer.out
+    )
     assert not kiosk.spool.exists()
 
 

@@ -327,7 +327,7 @@ def test_a_microphone_in_use_is_busy(soundcard: Soundcard, listen: Callable[...,
     ("card", "granted", "hint"),
     [
         (Card(rates=(44100, 48000)), "44100 Hz", "capture.rate = 44100"),
-        (Card(channels=(2,)), "2 channels", "capture.channels = 2"),
+        (Card(channels=(2,)), "× 2, S16_LE", "capture.channels = 2"),
         (Card(format="S32_LE"), "S32_LE", ""),
     ],
 )

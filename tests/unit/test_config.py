@@ -147,7 +147,7 @@ BAD = {
         "→ write a whole number from 8000 to 192000 without quotes"
     ),
     MINIMAL + "[capture]\nrate = true": (
-        "line 5, capture.rate: true is true or false, not a whole number\n"
+        "line 5, capture.rate: true is a truth value, not a whole number\n"
         "→ write a whole number from 8000 to 192000 without quotes"
     ),
     MINIMAL + "[capture]\nrate = 16000.0": (
@@ -569,7 +569,7 @@ documents = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(documents.map(lambda text: MINIMAL + text) | documents | st.text())
 @example("device = 1\n[[spool]]")
 @example("spool = 1\n" + MINIMAL)

@@ -70,7 +70,9 @@ _SHORT_QUEUE = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 64 * 1024)
 """So much waits in the kernel unsent. Without it the whole recording would, and a slow line look like a dead one."""
 
 _CONFIG_HINT = "correct `[upload]`, or the AWS configuration of the courier's user"
-_CREDENTIALS_HINT = "look at the credentials that the courier's user has (boto3's own chain; docs/OPERATIONS.md)"
+_CREDENTIALS_HINT = (
+    "look at the credentials that the courier's user has: boto3's own chain, such as AWS_PROFILE in its environment"
+)
 _HINTS = {
     "NoSuchBucket": "make the bucket, or correct `upload.target`; the kiosk never makes one itself",
     "AccessDenied": "let these credentials PutObject below the device's own prefix",
