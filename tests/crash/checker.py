@@ -29,6 +29,7 @@ KIOSK: Final = "kiosk"
 
 _RAM: Final = "/dev/shm"  # noqa: S108 (a state is laid out, looked at and removed within milliseconds)
 _CHUNK: Final = 20
+_REBUILDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +169,11 @@ class Checker:
         """Recover from one cut and hold the outcome against what was promised."""
         digest = cut.state.digest()
         if digest not in self._outcomes:
-            self._outcomes[digest] = self._recover(cut.state)
+            # A rebuild costs as much as a recovery, and few states differ in what it finds.
+            self._outcomes[digest] = self._recover(cut.state, losing_ledger=digest[0] % _REBUILDS == 0)
         self.findings.note(cut, digest, self._outcomes[digest])
 
-    def _recover(self, state: State) -> Outcome:
+    def _recover(self, state: State, *, losing_ledger: bool) -> Outcome:
         with tempfile.TemporaryDirectory(dir=self._place) as top:
             state.lay_out(Path(top))
-            return self._judge.judge(crash_settings(Path(top) / KIOSK))
+            return self._judge.judge(crash_settings(Path(top) / KIOSK), losing_ledger=losing_ledger)

@@ -7,7 +7,8 @@ against it apart: the same state may be left by many cuts.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -83,8 +84,11 @@ class Judge:
         self._notes = notes
         self._true_frames: dict[tuple[str, str], int | None] = {}
 
-    def judge(self, chosen: Settings) -> Outcome:
-        """Start a recorder on what lies in `chosen.spool.path`, see what it finds, and let it record on."""
+    def judge(self, chosen: Settings, *, losing_ledger: bool = True) -> Outcome:
+        """Start a recorder on what lies in `chosen.spool.path`, see what it finds, and let it record on.
+
+        In the end, with `losing_ledger`, the ledger is taken away from it.
+        """
         clock = FakeClock(boot="e" * 32, wall_s=1_800_020_000)
         left, cap = size_below(chosen.spool.path / "spool"), chosen.spool.cap
         if left > cap:
@@ -101,8 +105,11 @@ class Judge:
             wrong += tuple(f"a stranger in quarantine: {name}" for name in strangers)
             wrong += tuple(self._again(room, len(chain)))
             wrong += tuple(self._carry_on(room))
+            kept = {str(segment.name): segment.sha256 for segment in room.ledger.kept()}
         finally:
             room.ledger.close()
+        if losing_ledger:
+            wrong += tuple(_rebuild(chosen, clock, kept))
         return Outcome(wrong, chain, segments, aside, str(room.recovered) if room.recovered else "")
 
     def _look(self, room: WriterRoom) -> Iterator[str]:
@@ -154,6 +161,7 @@ class Judge:
         room.seal()
         yield from (f"time doesn't tile: {fault}" for fault in read(room.ledger).faults)
         yield from _within_cap(room, "after the next recording")
+        yield from _in_order(room.ledger.segments())
 
 
 def size_below(directory: Path) -> int:
@@ -165,6 +173,26 @@ def _within_cap(room: WriterRoom, when: str) -> Iterator[str]:
     size, cap = size_below(room.layout.spool), room.settings.spool.cap
     if size > cap:
         yield f"{size} bytes {when}, the cap is {cap}"
+
+
+def _in_order(segments: Iterable[Segment]) -> Iterator[str]:
+    """The oldest goes first (invariant 5)."""
+    older = None
+    for segment in segments:
+        if segment.state == "pending":
+            older = older or segment
+        elif older is not None and segment.state == "evicted" and segment.reason == "cap":
+            yield f"{segment.name} was given up before {older.name}, which is older"
+
+
+def _rebuild(chosen: Settings, clock: FakeClock, kept: dict[str, str]) -> Iterator[str]:
+    """Without the ledger, everything is found again by the sidecars (invariant 3)."""
+    shutil.rmtree(chosen.spool.path / "state")
+    room = WriterRoom(chosen, clock)
+    found = {str(segment.name): segment.sha256 for segment in room.ledger.kept()}
+    room.ledger.close()
+    if found != kept:
+        yield f"a rebuilt ledger knows {sorted(found)}, the lost one knew {sorted(kept)}"
 
 
 def _quarantine(room: WriterRoom) -> tuple[tuple[str, ...], list[str]]:

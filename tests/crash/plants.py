@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from agent import spool
 from agent.ledger import Ledger, Segment
-from agent.recorder import recovery, segment
+from agent.recorder import recovery, retention, segment
 from agent.recorder.retention import Retention
 from agent.recorder.run import Run
 from agent.spool import SegmentName
@@ -77,9 +77,9 @@ def _delete_before_acknowledgement() -> None:
     living: list[Retention] = []
 
     def known(begin: Step) -> Step:
-        def remembered(retention: Retention, *arguments: object) -> None:
-            begin(retention, *arguments)
-            living.append(retention)
+        def remembered(new: Retention, *arguments: object) -> None:
+            begin(new, *arguments)
+            living.append(new)
 
         return remembered
 
@@ -98,13 +98,22 @@ def _delete_before_eviction() -> None:
     """A recording is given up before the ledger durably says so."""
 
     def hasty(evict: Step) -> Step:
-        def removed_first(retention: Retention, segments: Iterable[Segment], cause: str) -> None:
-            retention._remove(segments)
-            evict(retention, segments, cause)
+        def removed_first(keeper: Retention, segments: Iterable[Segment], cause: str) -> None:
+            keeper._remove(segments)
+            evict(keeper, segments, cause)
 
         return removed_first
 
     replace(Retention, "_evict", hasty)
+
+
+def _newest_given_up_first() -> None:
+    """What was just recorded goes instead of the oldest."""
+
+    def newest_first(victims: Step) -> Step:
+        return lambda candidates, excess: victims(reversed(list(candidates)), excess)
+
+    replace(retention, "victims", newest_first)
 
 
 def _room_before_removal() -> None:
@@ -132,6 +141,7 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "ledger before rename": _ledger_before_rename,
     "delete before acknowledgement": _delete_before_acknowledgement,
     "delete before eviction": _delete_before_eviction,
+    "newest given up first": _newest_given_up_first,
     "room before removal": _room_before_removal,
     "ledger without full sync": _ledger_without_full_sync,
 }

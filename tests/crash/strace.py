@@ -127,7 +127,9 @@ class _Reader:
         if call.name == "write" and self._notes in call.arguments[0]:
             yield from (Note(line) for line in _text(call.arguments[1]).decode().splitlines())
             return
-        ours = self._mark in call.line or (call.name in ("read", "pread64") and self._descriptor(call) is not None)
+        # What is written elsewhere may speak of the tree: a log does.
+        touched = call.arguments[0] if call.name in ("write", "pwrite64") else call.line
+        ours = self._mark in touched or (call.name in ("read", "pread64") and self._descriptor(call) is not None)
         if not ours or _CHANGES_NOTHING.fullmatch(call.name):
             return
         pid = call.line.split(" ", 1)[0]

@@ -43,6 +43,7 @@ ledger = sqlite3.connect(f"{top}/ledger", isolation_level=None)
 ledger.execute("PRAGMA journal_mode = WAL")
 ledger.execute("CREATE TABLE t (x)")
 ledger.execute("INSERT INTO t VALUES (1)")
+print(f"a log speaks of {top}/d", file=sys.stderr)
 with open(sys.argv[2], "ab", buffering=0) as notes:
     notes.write(b"one\\ntwo\\n")
 """
