@@ -17,7 +17,7 @@ from agent.commands.kiosk import Kiosk
 from agent.errors import KioskError
 from agent.inspection import Finding
 from agent.ledger import Ledger
-from agent.recorder.rebuild import open_ledger
+from agent.recorder.rebuild import open_recovered
 from agent.recorder.recovery import recover
 from agent.spool import InstanceLock, Layout, SegmentFile
 
@@ -55,9 +55,10 @@ def repair(kiosk: Kiosk, findings: Iterable[Finding]) -> None:
     Raises KioskError when the card or the ledger doesn't let it.
     """
     try:
-        with open_ledger(kiosk.layout, kiosk.clock) as ledger:
-            _enter_damage(ledger, findings)
-            recover(kiosk.layout, ledger)
+        ledger, _ = open_recovered(kiosk.layout, kiosk.clock)
+        with ledger:
+            if _enter_damage(ledger, findings):
+                recover(kiosk.layout, ledger)
     except (OSError, sqlite3.DatabaseError) as error:
         raise KioskError(
             "repair spool",
@@ -68,15 +69,17 @@ def repair(kiosk: Kiosk, findings: Iterable[Finding]) -> None:
         ) from error
 
 
-def _enter_damage(ledger: Ledger, findings: Iterable[Finding]) -> None:
-    """Enter what an upload would have found out, as the courier does; recovery then sets it aside."""
+def _enter_damage(ledger: Ledger, findings: Iterable[Finding]) -> bool:
+    """Enter what an upload would have found out, as the courier does; recovery then sets it aside. Whether any was."""
+    entered = False
     with ledger.transaction():
         for finding in findings:
             file = SegmentFile.parse(Path(finding.place).name)
             if finding.kind in ("size", "hash") and file is not None:
                 known = ledger.segment(file.name)
                 if known is not None and known.state == "pending":
-                    ledger.settle(file.name, "damaged", finding.what)
+                    entered |= ledger.settle(file.name, "damaged", finding.what)
+    return entered
 
 
 @contextmanager

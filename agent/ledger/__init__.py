@@ -17,7 +17,7 @@ A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock o
 `boots.offset_ns` + that, so that repairing one offset re-times everything of its boot.
 """
 
-from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged
+from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, passing
 from agent.ledger.journal import Entry
 from agent.ledger.ledger import Ledger
 from agent.ledger.records import Boot, ClockState, Gap, GapReason, Segment, State, Tally
@@ -34,4 +34,5 @@ __all__ = [
     "Segment",
     "State",
     "Tally",
+    "passing",
 ]

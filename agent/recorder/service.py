@@ -21,8 +21,7 @@ from agent.hours import is_open
 from agent.ledger import Ledger
 from agent.recorder.capture import PERIOD_S, Capture
 from agent.recorder.drift import Drift
-from agent.recorder.rebuild import open_ledger
-from agent.recorder.recovery import recover
+from agent.recorder.rebuild import open_recovered
 from agent.recorder.retention import Retention
 from agent.recorder.ring import Ring
 from agent.recorder.timekeeper import Timekeeper
@@ -109,8 +108,8 @@ class RecorderService:
             self.stop()
 
     def _write(self) -> None:
-        with open_ledger(self._layout, self._clock) as ledger:
-            recovered = recover(self._layout, ledger)
+        ledger, recovered = open_recovered(self._layout, self._clock)
+        with ledger:
             if recovered:
                 log.info("recovered segments: %s", recovered)
             # After recovery, which may have to enter earlier boots first.
