@@ -156,7 +156,7 @@ def _coded_number(header: bytes, at: int) -> tuple[int | None, int]:
     if lead < 0x80:
         return lead, at + 1
     more = 7 - (lead ^ 0xFF).bit_length()
-    if more < 1 or at + 1 + more > len(header):
+    if not 1 <= more <= 6 or at + 1 + more > len(header):
         return None, at
     value = lead & (1 << 6 - more) - 1
     for byte in header[at + 1 : at + 1 + more]:

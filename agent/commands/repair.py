@@ -18,7 +18,7 @@ from agent.errors import KioskError
 from agent.inspection import Finding
 from agent.ledger import Ledger
 from agent.recorder.homecoming import cuts_for_card
-from agent.recorder.rebuild import open_ledger
+from agent.recorder.rebuild import open_recovered
 from agent.recorder.recovery import recover
 from agent.spool import InstanceLock, Layout, SegmentFile
 from agent.status import runtime_directory
@@ -57,10 +57,12 @@ def repair(kiosk: Kiosk, findings: Iterable[Finding]) -> None:
     Raises KioskError when the card or the ledger doesn't let it.
     """
     try:
-        with open_ledger(kiosk.layout, kiosk.clock) as ledger:
-            _enter_damage(ledger, findings)
-            # What a recorder left in memory counts: the next one brings it home.
-            recover(kiosk.layout, ledger, cuts_for_card(Layout(runtime_directory() / "direct"), kiosk.clock))
+        # What a recorder left in memory counts: the next one brings it home.
+        cuts = cuts_for_card(Layout(runtime_directory() / "direct"), kiosk.clock)
+        ledger, _ = open_recovered(kiosk.layout, kiosk.clock, cuts)
+        with ledger:
+            if _enter_damage(ledger, findings):
+                recover(kiosk.layout, ledger, cuts)
     except (OSError, sqlite3.DatabaseError) as error:
         raise KioskError(
             "repair spool",
@@ -71,15 +73,17 @@ def repair(kiosk: Kiosk, findings: Iterable[Finding]) -> None:
         ) from error
 
 
-def _enter_damage(ledger: Ledger, findings: Iterable[Finding]) -> None:
-    """Enter what an upload would have found out, as the courier does; recovery then sets it aside."""
+def _enter_damage(ledger: Ledger, findings: Iterable[Finding]) -> bool:
+    """Enter what an upload would have found out, as the courier does; recovery then sets it aside. Whether any was."""
+    entered = False
     with ledger.transaction():
         for finding in findings:
             file = SegmentFile.parse(Path(finding.place).name)
             if finding.kind in ("size", "hash") and file is not None:
                 known = ledger.segment(file.name)
                 if known is not None and known.state == "pending":
-                    ledger.settle(file.name, "damaged", finding.what)
+                    entered |= ledger.settle(file.name, "damaged", finding.what)
+    return entered
 
 
 @contextmanager

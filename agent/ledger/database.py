@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,21 @@ _BUSY_S: Final = 10.0
 """How long to wait for the other process's transaction. They last milliseconds; a dying card may take seconds."""
 
 
+_PASSING: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+"""What SQLite answers when it can't use a file now. Anything else is the file's own fault."""
+
+
 class LedgerDamaged(KioskError):
     """The database can't be understood; the recorder sets it aside and rebuilds (invariant 3)."""
 
@@ -51,9 +67,10 @@ class Database:
     def __init__(self, path: Path, *, create: bool, read_only: bool) -> None:
         """Raises KioskError when the file isn't there, can't be used or is a newer release's, LedgerDamaged."""
         self.path = path
+        self._read_only = read_only
         if not create:
             _refuse_without(path)
-        with self._told_apart("open ledger"):
+        with self.told_apart("open ledger"):
             self.connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
             try:
                 self._set_up(create=create, read_only=read_only)
@@ -66,11 +83,34 @@ class Database:
         self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def check(self) -> None:
-        """Raises LedgerDamaged when SQLite finds its own structures broken."""
-        with self._told_apart("check ledger"):
-            found = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise LedgerDamaged("check ledger", place=str(self.path), cause=found)
+        """Raises LedgerDamaged when SQLite finds its own structures broken, or they aren't the ones made here."""
+        with self.told_apart("check ledger"):
+            # Not quick_check: that leaves out whether indexes tell what their tables do.
+            found = self.connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if found != "ok":
+                raise LedgerDamaged("check ledger", place=str(self.path), cause=found)
+            self._check_writable()
+            if self._structure(self.connection) != self._structure(_example()):
+                raise LedgerDamaged("check ledger", place=str(self.path), cause="its tables aren't those of a ledger")
+
+    def _check_writable(self) -> None:
+        """A flipped bit in its header can make SQLite take it for read-only: then it is the file that is to blame."""
+        if self._read_only:
+            return
+        self.connection.execute("BEGIN")
+        try:
+            # Taken back at once: nothing reaches the card.
+            self.connection.execute(f"PRAGMA user_version = {self._version()}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY and os.access(self.path, os.W_OK):
+                raise LedgerDamaged("check ledger", place=str(self.path), cause=str(error)) from error
+            raise
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    @staticmethod
+    def _structure(connection: sqlite3.Connection) -> set[str]:
+        return {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -125,11 +165,16 @@ class Database:
             )
 
     @contextmanager
-    def _told_apart(self, operation: str) -> Iterator[None]:
+    def told_apart(self, operation: str) -> Iterator[None]:
         """A file that can't be used now (locked, read-only, failing card) isn't a damaged one."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except UnicodeDecodeError as error:
+            # Python couldn't read what it was told, be it a value or SQLite's own complaint.
+            raise LedgerDamaged(operation, place=str(self.path), cause=str(error)) from error
+        except sqlite3.DatabaseError as error:
+            if not passing(error):
+                raise LedgerDamaged(operation, place=str(self.path), cause=str(error)) from error
             raise KioskError(
                 operation,
                 place=str(self.path),
@@ -137,8 +182,18 @@ class Database:
                 hint="check that this user may write there and that the card is sound",
                 retryable=True,
             ) from error
-        except sqlite3.DatabaseError as error:
-            raise LedgerDamaged(operation, place=str(self.path), cause=str(error)) from error
+
+
+def passing(error: sqlite3.Error) -> bool:
+    """Whether the same could succeed later: the database isn't to blame."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _PASSING
+
+
+def _example() -> sqlite3.Connection:
+    """A ledger as it should be."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(_SCHEMA)
+    return connection
 
 
 def _refuse_without(path: Path) -> None:

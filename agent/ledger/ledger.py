@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
 from agent.ledger.census import Census
-from agent.ledger.database import Database
+from agent.ledger.database import Database, LedgerDamaged
 from agent.ledger.journal import Entry, Journal
 from agent.ledger.queries import SEGMENT_COLUMNS, Queries
 from agent.ledger.records import Boot, ClockState, Gap, Segment, State
@@ -65,8 +65,30 @@ class Ledger(Queries):
             census.close()
 
     def check(self) -> None:
-        """Raises LedgerDamaged when SQLite finds its own structures broken."""
+        """Raises LedgerDamaged when SQLite finds its structures broken, or what recording relies on can't be read.
+
+        SQLite has no checksums: a bit that flips within a value is found by what the value may be, if at all.
+        """
         self._database.check()
+        with self._database.told_apart("check ledger"):
+            try:
+                self._read_what_counts()
+            except (ValueError, TypeError) as error:
+                raise LedgerDamaged("check ledger", place=str(self._database.path), cause=str(error)) from error
+
+    def _read_what_counts(self) -> None:
+        """Raises ValueError or TypeError for values that were never written here."""
+        self.head(), self.epoch(), self.last_end()
+        counters, boots = self.counters(), self.boots()
+        for segment in self.kept():
+            SegmentName.parse(f"{segment.run}-{segment.seq:06d}")
+            _expect(segment.state in get_args(State), f"a segment is {segment.state!r}")
+            _expect(any(boot.boot == segment.boot for boot in boots), f"a segment is of boot {segment.boot!r}")
+            _expect(min(segment.bytes, segment.meta_bytes, segment.frames, segment.rate - 1) >= 0, "a size is negative")
+        for boot in boots:
+            _expect(boot.clock in get_args(ClockState), f"a clock is {boot.clock!r}")
+            _expect(isinstance(boot.offset_ns, int), "an offset is no number")
+        _expect(all(value >= 0 for value in counters.values()), "a counter is negative")
 
     # The journal.
 
@@ -196,6 +218,11 @@ class Ledger(Queries):
                 "UPDATE segments SET present = 0 WHERE run = ? AND seq = ?", [(name.run, name.seq) for name in names]
             )
 
+    def recall_files(self, name: SegmentName) -> None:
+        """Cache that the files of a segment are here after all."""
+        with self.transaction():
+            self._db.execute("UPDATE segments SET present = 1 WHERE run = ? AND seq = ?", (name.run, name.seq))
+
     # What the recorder writes when it records in memory (agent.recorder.homecoming).
 
     def went_direct(self, cause: str, cut: tuple[SegmentName, int] | None) -> None:
@@ -262,3 +289,8 @@ class Ledger(Queries):
                 "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
                 [(name, value) for name, value in increments.items() if value],
             )
+
+
+def _expect(truth: bool, otherwise: str) -> None:  # noqa: FBT001 (reads as an assertion)
+    if not truth:
+        raise ValueError(otherwise)

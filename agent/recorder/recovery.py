@@ -210,6 +210,10 @@ def _carry_out(layout: Layout, ledger: Ledger, segment: Segment, done: Recovered
     elif segment.state == "quarantined":
         quarantine(layout, layout.audio(segment.name), layout.meta(segment.name))
         done.quarantined.append(str(segment.name))
+    elif segment.state == "pending" and layout.audio(segment.name).exists():
+        # Only a bit that flipped in the ledger says that it isn't here.
+        ledger.recall_files(segment.name)
+        done.entered.append(segment.name)
     else:
         remove_files(layout, segment.name)
         done.removed.append(segment.name)

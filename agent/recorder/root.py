@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agent.ledger import Boot, Ledger
-from agent.recorder.rebuild import open_ledger
-from agent.recorder.recovery import recover
+from agent.recorder.rebuild import open_recovered
 from agent.recorder.retention import Retention
 from agent.recorder.succession import Cut
 from agent.settings import Settings
@@ -30,15 +29,15 @@ class Root:
 
 
 @contextmanager
-def open_root(settings: Settings, clock: Clock, boot: Boot, cuts: Iterable[Cut] = ()) -> Iterator[Root]:
+def open_root(settings: Settings, clock: Clock, boot: Boot, cuts: Sequence[Cut] = ()) -> Iterator[Root]:
     """The spool of `settings`. `boot` is what is known of this one, for a ledger that doesn't know it.
 
     Raises KioskError, or CARD_ERRORS when the card fails.
     """
     layout = Layout(settings.spool.path)
     layout.create()
-    with open_ledger(layout, clock) as ledger:
-        recovered = recover(layout, ledger, cuts)
+    ledger, recovered = open_recovered(layout, clock, cuts)
+    with ledger:
         if recovered:
             log.info("recovered segments: %s", recovered)
         # After recovery, which may have to enter earlier boots first.

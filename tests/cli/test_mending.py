@@ -72,6 +72,15 @@ def test_zeros_that_a_power_cut_left_behind_are_no_sound(path: Path) -> None:
     assert np.array_equal(decoded(source), samples[: source.frames])
 
 
+@pytest.mark.parametrize("lead", [0x80, 0xBF, 0xFE, 0xFF])
+def test_bytes_that_only_look_like_the_beginning_of_a_frame_are_passed_over(path: Path, lead: int) -> None:
+    samples = noise(4)
+    path.write_bytes(encoded(samples, len(samples))[:20_000] + b"\xff\xf8\xc9\x08" + bytes([lead]) * 12)
+    source = readable(path)
+    assert source.frames > 0
+    assert np.array_equal(decoded(source), samples[: source.frames])
+
+
 def test_a_file_that_ends_early_at_a_frame_is_whole_up_to_there(path: Path) -> None:
     samples = noise(3)
     path.write_bytes(encoded(samples, 10 * len(samples)))

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from agent.ledger import Ledger, Segment
-from agent.recorder.rebuild import open_ledger
-from agent.recorder.recovery import recover
+from agent.ledger import Segment
+from agent.recorder.rebuild import open_recovered
 from agent.recorder.retention import Retention
 from agent.recorder.ring import Ring
 from agent.recorder.succession import Succession
@@ -58,8 +57,7 @@ class WriterRoom:
         self.clock = clock
         self.layout = Layout(chosen.spool.path)
         self.layout.create()
-        self.ledger: Ledger = open_ledger(self.layout, clock)
-        self.recovered = recover(self.layout, self.ledger)
+        self.ledger, self.recovered = open_recovered(self.layout, clock)
         self.ledger.begin_boot(clock.wall_ns() - clock.monotonic_ns(), "synchronised")
         self.vitals = Vitals()
         self.ring = ring or Ring(30 * chosen.capture.rate)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import soundfile
 
 from agent.ledger import Boot, Ledger, State
+from agent.recorder.rebuild import open_recovered
 from agent.recorder.recovery import recover
 from agent.sidecar import HEADER_BYTES, RECORD_BYTES, read_sidecar
 from agent.spool import Layout, SegmentName, files_below
@@ -265,6 +268,78 @@ def test_a_damaged_ledger_is_kept_aside_and_rebuilt(tmp_path: Path, clock: FakeC
     assert [segment.name for segment in again.sealed()][: len(known)] == known
     (aside,) = room.layout.state.glob("damaged-*-ledger.db")
     assert aside.read_bytes() == damaged
+
+
+def in_the_index(content: bytes) -> bytes:
+    at = content.rindex(b"\x01pending") if content.count(b"\x01pending") else content.rindex(b"pending")
+    return content[: at + 2] + b"x" + content[at + 3 :]
+
+
+@pytest.mark.parametrize(
+    "flip",
+    [
+        lambda content: content.replace(b"segments_kept", b"segments_kepu"),
+        lambda content: content.replace(b"epoch TEXT", b"epocj TEXT"),
+        lambda content: content.replace(b"pending", b"pendin\xe7"),
+        lambda content: content.replace(b"pending", b"pendinc"),
+        lambda content: content.replace(BOOT.encode(), b"c" + BOOT.encode()[1:], 1),
+        lambda content: content.replace(b"synchronised", b"synchronise`"),
+        lambda content: content[:18] + b"\x03" + content[19:],
+        in_the_index,
+    ],
+    ids=["name of an index", "name of a column", "undecodable", "state", "boot", "clock", "read-only", "index"],
+)
+def test_a_flipped_bit_in_the_ledger_neither_stops_the_recorder_nor_costs_a_recording(
+    tmp_path: Path, clock: FakeClock, flip: Callable[[bytes], bytes]
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(5))
+    room.end()
+    audio = {path.name: path.read_bytes() for path in room.layout.sealed.glob("*.flac")}
+    content = room.layout.ledger.read_bytes()
+    assert flip(content) != content
+    room.layout.ledger.write_bytes(flip(content))
+    again = WriterRoom(room.settings, clock)
+    assert {path.name: path.read_bytes() for path in again.layout.sealed.glob("*.flac")} == audio
+    assert {segment.state for segment in again.sealed()} == {"pending"}
+    before = len(audio)
+    again.hear(noise(4))
+    assert len(again.sealed()) == before + 2
+    assert again.vitals.storage == "recording"
+    assert list(again.layout.state.glob("damaged-*-ledger.db"))
+
+
+def test_a_pending_recording_that_the_ledger_misses_although_it_is_here_is_kept(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.forget_files([segment.name])
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert again.recovered.entered == [segment.name]
+    assert again.sealed() == [segment]
+    assert again.layout.audio(segment.name).exists()
+
+
+def test_a_ledger_that_can_not_be_used_now_is_not_set_aside(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full or failing card is no reason to begin anew."""
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    room.end()
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+    def refuse(*_: object) -> None:
+        raise full
+
+    monkeypatch.setattr("agent.recorder.rebuild.recover", refuse)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        open_recovered(room.layout, clock)
+    assert not list(room.layout.state.glob("damaged-*"))
 
 
 def test_a_pending_segment_whose_file_is_gone_is_marked_lost(tmp_path: Path, clock: FakeClock) -> None:

@@ -63,7 +63,8 @@ def test_the_oldest_unsent_recording_is_given_up_first_and_loudly(
     states = [segment.state for segment in room.sealed()]
     assert states == sorted(states)
     assert states[0] == "evicted"
-    assert "was given up before it was uploaded: cap" in caplog.text
+    oldest = room.sealed()[0].name
+    assert f"recording {oldest} (2 s) was given up before it was uploaded: cap" in caplog.messages
     assert "evicted" in [entry.kind for entry in room.ledger.entries()]
 
 
@@ -239,6 +240,47 @@ def test_the_last_byte_decides_whether_room_is_made(tmp_path: Path, clock: FakeC
     assert [segment.reason for segment in WriterRoom(settings(tmp_path), clock).sealed()] == ["cap", None, None]
 
 
+@pytest.mark.parametrize(("missing", "fits"), [(0, True), (1, False)])
+def test_a_byte_too_few_stops_recording_where_nothing_is_to_be_given_up(
+    tmp_path: Path, clock: FakeClock, missing: int, *, fits: bool
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(6))
+    room.end()
+    cap = Size(bytes_under(tmp_path) + room.settings.segment_reserve_bytes - missing)
+    again = WriterRoom(settings(tmp_path, cap=cap, quarantine_cap=Size(0), when_full="stop"), clock)
+    assert again.retention.make_room() is fits
+    assert len(list(again.layout.sealed.glob("*.flac"))) == 3
+
+
+@pytest.mark.parametrize(("missing", "left"), [(0, 3), (1, 2)])
+def test_uploaded_recordings_go_only_when_their_room_is_needed(
+    tmp_path: Path, clock: FakeClock, missing: int, left: int
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(6))
+    for segment in room.sealed():
+        room.ledger.acknowledge(segment.name, "stored")
+    room.ledger.close()
+    cap = Size(bytes_under(tmp_path) + room.settings.segment_reserve_bytes - missing)
+    chosen = settings(tmp_path, cap=cap, quarantine_cap=Size(0), keep_uploaded=Duration(3600))
+    again = WriterRoom(chosen, clock)
+    assert again.retention.make_room()
+    assert len(list(again.layout.sealed.glob("*.flac"))) == left
+    assert again.retention.used == bytes_under(tmp_path)
+
+
+def test_what_is_damaged_is_not_given_up_for_room_but_kept_for_a_person(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(6))
+    room.end()
+    cap = Size(bytes_under(tmp_path) + room.settings.segment_reserve_bytes - 1)
+    again = WriterRoom(settings(tmp_path, cap=cap, quarantine_cap=Size(0)), clock)
+    again.ledger.settle(again.sealed()[0].name, "damaged", "its hash differs")
+    assert again.retention.make_room()
+    assert [segment.state for segment in again.sealed()] == ["damaged", "evicted", "pending"]
+
+
 def test_everything_may_go_when_that_is_just_enough_and_nothing_when_it_is_not(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,10 +340,10 @@ def test_quarantine_may_be_full_to_the_byte_and_its_oldest_goes_whatever_its_nam
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     room = WriterRoom(settings(tmp_path, quarantine_cap=Size(3000)), clock)
-    for age, name in enumerate(["c", "b", "a"]):
+    for name, written in (("a", 3), ("b", 2), ("c", 1)):
         path = room.layout.quarantine / name
         path.write_bytes(b"x" * 1000)
-        os.utime(path, (age, age))
+        os.utime(path, (written, written))
     room.retention.recount()
     room.retention.tidy()
     assert len(list(files_below(room.layout.quarantine))) == 3
@@ -328,6 +370,7 @@ def test_victims_are_no_more_than_needed(tmp_path: Path, clock: FakeClock) -> No
     size = segments[0].bytes + segments[0].meta_bytes
     assert list(victims(segments, 0)) == []
     assert list(victims(segments, 1)) == segments[:1]
+    assert list(victims(segments, size)) == segments[:1]
     assert list(victims(segments, size + 1)) == segments[:2]
     assert list(victims(segments, 10**9)) == segments
 
@@ -360,6 +403,20 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(
     assert [room.layout.audio(segment.name).exists() for segment in room.sealed()] == [
         state == "pending" for state in states
     ]
+
+
+def test_what_reaches_into_clinic_hours_is_kept(tmp_path: Path, clock: FakeClock) -> None:
+    """It begins 3 s before the hours do, in segments of 2 s."""
+    monday = Schedule(mon=(Hours.parse("13:00-18:00"),))
+    chosen = replace(settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled")), schedule=monday)
+    room = WriterRoom(chosen, clock)
+    room.ledger.retime(Boot(clock.boot, -(10**18), "unsynchronised"))
+    begin_ns = clock.monotonic_ns()
+    room.hear(noise(6))
+    offset_ns = round(datetime(2026, 11, 23, 12, 59, 57, tzinfo=UTC).timestamp() * NS_PER_S) - begin_ns
+    room.ledger.retime(Boot(clock.boot, offset_ns, "synchronised"))
+    room.retention.tidy()
+    assert [segment.state for segment in room.sealed()] == ["erased", "pending", "pending"]
 
 
 def test_a_schedule_erases_nothing_that_was_recorded_under_a_right_clock(tmp_path: Path, clock: FakeClock) -> None:

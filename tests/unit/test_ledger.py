@@ -137,6 +137,56 @@ def test_oldest_and_newest_first(ledger: Ledger) -> None:
     assert [found.seq for found in ledger.kept("pending", limit=2, newest=True)] == [3, 2]
 
 
+def test_what_is_here_is_listed_in_one_state_or_in_any(ledger: Ledger) -> None:
+    for seq in range(3):
+        ledger.seal(segment(seq))
+    ledger.acknowledge(segment(0).name, "stored")
+    ledger.forget_files([segment(2).name])
+    assert [found.seq for found in ledger.kept()] == [0, 1]
+    assert [found.seq for found in ledger.kept("pending")] == [1]
+    ledger.recall_files(segment(2).name)
+    assert [found.seq for found in ledger.kept("pending")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        ("UPDATE segments SET state = 'pendinc'", "a segment is 'pendinc'"),
+        ("UPDATE segments SET run = 'x'", "not the name of a segment"),
+        ("UPDATE segments SET boot = 'x'", "a segment is of boot 'x'"),
+        ("UPDATE segments SET bytes = -1", "a size is negative"),
+        ("UPDATE segments SET meta_bytes = -1", "a size is negative"),
+        ("UPDATE segments SET frames = -1", "a size is negative"),
+        ("UPDATE segments SET rate = 0", "a size is negative"),
+        ("UPDATE segments SET rate = 'x'", "unsupported operand"),
+        ("UPDATE boots SET clock = 'x'", "a clock is 'x'"),
+        ("UPDATE boots SET offset_ns = 'x'", "an offset is no number"),
+        ("UPDATE counters SET value = -1", "a counter is negative"),
+        ("UPDATE journal SET hash = 'x'", "string argument without an encoding"),
+        ("ALTER TABLE gaps RENAME COLUMN reason TO seasons", "its tables aren't those of a ledger"),
+    ],
+)
+def test_what_was_never_written_here_is_taken_for_damage(ledger: Ledger, path: Path, lie: str, told: str) -> None:
+    ledger.seal(segment(0))
+    ledger.count(segments_total=1)
+    ledger.check()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(lie)
+    with pytest.raises(LedgerDamaged) as refused:
+        ledger.check()
+    assert (refused.value.operation, refused.value.place) == ("check ledger", str(path))
+    assert told in refused.value.cause
+
+
+def test_a_check_changes_nothing(ledger: Ledger, path: Path) -> None:
+    with Ledger(path, FakeClock()) as other:
+        before = other.change_mark()
+        ledger.check()
+        assert other.change_mark() == before
+    with Ledger(path, FakeClock(), read_only=True) as reader:
+        reader.check()
+
+
 def test_tally_counts_what_is_here_by_state(ledger: Ledger) -> None:
     for seq in range(3):
         ledger.seal(segment(seq))
