@@ -80,7 +80,7 @@ def test_a_card_that_only_pretends_to_be_writable_is_noticed(tmp_path: Path, mon
     def refuse(*_: object) -> int:
         raise OSError("no such luck")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(KioskError, match="no such luck"):
         Layout(tmp_path).create()
 
