@@ -1,14 +1,16 @@
-"""What was recorded in memory comes to the card: files first, then its journal, by id; then memory is free again.
+"""What was recorded in memory comes to the card: its journal entry by entry, each file before the entry that seals it.
 
-Each step can be cut short and repeated:
+In the order of the other journal, each step durable before the next:
 
-    1. copy each recording that waits for upload, as a segment is written: audio, sidecar, fsync, rename, fsync
-    2. in one transaction of the card's ledger: repeat every entry of the other journal since the last homecoming,
-       and say up to where that was
-    3. forget and remove in memory what the card's ledger knows
+    1. repeat what was entered before a segment was sealed, in one transaction that also says up to where that was
+    2. copy the segment as it would be written there: sidecar, audio, fsync, rename, fsync
+    3. with the next transaction, its own entry; at the end what was counted
+    4. forget and remove in memory what the card's ledger knows
 
-The courier may go on with both ledgers meanwhile. A key that one fixes is the key the other would choose, for both
-know the same offset of this boot; an acknowledgement that comes too late costs one more conditional PUT.
+A power cut between two steps costs what was still in memory, but no account: the card's ledger tells all time up to the
+last copy. Each step can be repeated. The courier may go on with both ledgers meanwhile: a key that one fixes is the key
+the other would choose, for both know the same offset of this boot; an acknowledgement that comes too late costs one
+more conditional PUT.
 """
 
 from __future__ import annotations
@@ -46,32 +48,35 @@ def cuts_for_card(direct: Layout, clock: Clock) -> list[Cut]:
         return [Cut(name, frames) for name, frames in (copies | away.cuts()).items()]
 
 
-def copy_home(direct: Layout, home: Root, clock: Clock) -> None:
-    """Step 1. May be done while the other spool is still written, and again after. Raises CARD_ERRORS."""
+def carry_home(direct: Layout, home: Root, clock: Clock) -> None:
+    """Steps 1 to 3 for all that is there now, also while the other spool is still written. Raises CARD_ERRORS."""
     if not direct.ledger.exists():
         return
     with Ledger(direct.ledger, clock, read_only=True) as away:
-        for segment in list(away.kept("pending")):
-            if home.ledger.segment(segment.name) is None and not home.layout.audio(segment.name).exists():
+        until, _ = home.ledger.home_until(away.epoch())
+        before: list[Entry] = []
+        for entry in list(away.entries(until)):
+            segment = _waiting_there(entry, away, home)
+            if segment is not None:
+                _repeat_all(before, away, home)
+                before = []
                 _copy(direct, home, segment)
+            before.append(entry)
+        _repeat_all(before, away, home)
 
 
 def bring_home(direct: Layout, home: Root, clock: Clock) -> int:
     """All steps; nobody writes the other spool any more. How many recordings came. Raises CARD_ERRORS."""
     if not direct.ledger.exists():
         return 0
-    copy_home(direct, home, clock)
+    carry_home(direct, home, clock)
     with Ledger(direct.ledger, clock) as away:
-        until, known = home.ledger.home_until(away.epoch())
-        head, counters = away.head()[0], away.counters()
-        with home.ledger.transaction():
-            entries = list(away.entries(until))
-            _bridge(entries, home.ledger)
-            for entry in entries:
-                _repeat(entry, away, home)
-            if head > until:
-                home.ledger.count(**{name: value - known.get(name, 0) for name, value in counters.items()})
-                home.ledger.came_home(away.epoch(), head, counters)
+        epoch, counters = away.epoch(), away.counters()
+        until, counted = home.ledger.home_until(epoch)
+        if counters != counted:
+            with home.ledger.transaction():
+                home.ledger.count(**{name: value - counted.get(name, 0) for name, value in counters.items()})
+                home.ledger.came_home(epoch, until, counters)
         done = [segment for segment in away.kept() if home.ledger.segment(segment.name) is not None]
         with away.transaction():
             away.forget_files(segment.name for segment in done)
@@ -81,15 +86,42 @@ def bring_home(direct: Layout, home: Root, clock: Clock) -> int:
     return len(done)
 
 
+def _waiting_there(entry: Entry, away: Ledger, home: Root) -> Segment | None:
+    """The segment that `entry` sealed, if its file is in memory only."""
+    if entry.kind != "sealed":
+        return None
+    segment = away.segment(SegmentName(entry.body["run"], entry.body["seq"]))
+    if segment is None or not segment.present or segment.state != "pending":
+        return None
+    return None if home.layout.audio(segment.name).exists() or home.ledger.segment(segment.name) else segment
+
+
 def _copy(direct: Layout, home: Root, segment: Segment) -> None:
     """One recording as if it were written there: until it's whole, recovery takes it for an unfinished one."""
     if not home.retention.make_room():
         raise OSError(errno.ENOSPC, "no room for what was recorded in memory")
     name, layout = segment.name, home.layout
-    _copied(direct.meta(name), layout.open_meta(name))
-    _copied(direct.audio(name), layout.part(name))
+    try:
+        _copied(direct.meta(name), layout.open_meta(name))
+        _copied(direct.audio(name), layout.part(name))
+    except FileNotFoundError:
+        # Uploaded or given up in this very moment: an entry that follows says which.
+        for path in (layout.part(name), layout.open_meta(name)):
+            path.unlink(missing_ok=True)
+        return
     move_into_sealed(layout, layout.part(name), layout.open_meta(name), layout.audio(name), layout.meta(name))
     home.retention.note_sealed(segment.bytes + segment.meta_bytes)
+
+
+def _repeat_all(entries: list[Entry], away: Ledger, home: Root) -> None:
+    if not entries:
+        return
+    _, counted = home.ledger.home_until(away.epoch())
+    with home.ledger.transaction():
+        _bridge(entries, home.ledger)
+        for entry in entries:
+            _repeat(entry, away, home)
+        home.ledger.came_home(away.epoch(), entries[-1].seq, counted)
 
 
 def _copied(source: Path, copy: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agent.errors import KioskError
-from agent.recorder.homecoming import bring_home, copy_home, cuts_for_card
+from agent.recorder.homecoming import bring_home, carry_home, cuts_for_card
 from agent.recorder.ring import Ring, TakenOver
 from agent.recorder.root import Root, open_root
 from agent.recorder.succession import CARD_ERRORS, CardFailed, Succession
@@ -157,7 +157,7 @@ class Paths:
         if substitute is not None:
             if not root.retention.make_room():
                 raise OSError(errno.ENOSPC, "no room for another recording")
-            copy_home(self._direct, root, self._clock)
+            carry_home(self._direct, root, self._clock)
             self._left = substitute.leave()
             self._substitute = None
         elif self._direct.ledger.exists():
