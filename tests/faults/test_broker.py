@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -42,9 +41,6 @@ from tests.soundcard import eventually
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-log = logging.getLogger(__name__)
-"""`pytest --log-cli-level=INFO` shows what was measured."""
 
 USER, PASSWORD = "room", "right"
 FLEET = "fleet"
@@ -315,17 +311,13 @@ def retained(broker: Broker, options: tuple[str, ...]) -> list[Heard]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_recordings_are_uploaded_and_the_fleet_hears_the_truth_when(
-    fault: Fault, outcomes: Outcomes, source: NDArray[np.int16]
+    fault: Fault, outcomes: Outcomes, source: NDArray[np.int16], tell: Callable[[str], None]
 ) -> None:
     told: Told = outcomes[fault].result()
     outcome, said = told.outcome, told.outcome.log
-    log.info(
-        "%s: well again after %.1f s; attempts %d, allowed %d; %d MiB",
-        fault,
-        outcome.recovery_s,
-        told.connections,
-        fault.rate(outcome.trouble_s),
-        outcome.peak_bytes >> 20,
+    tell(
+        f"{fault}: well again after {outcome.recovery_s:.1f} s; attempts {told.connections}, "
+        f"allowed {fault.rate(outcome.trouble_s):.0f}; {outcome.peak_bytes >> 20} MiB"
     )
     assert_nothing_is_lost(outcome, source)
     assert outcome.arrived_meanwhile >= 5, "uploads suffered"

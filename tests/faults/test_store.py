@@ -10,7 +10,6 @@ time: where an attempt ends by a time limit of theirs, the fault is played at sp
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
     import numpy as np
     from _pytest.mark.structures import ParameterSet
     from numpy.typing import NDArray
-
-log = logging.getLogger(__name__)
-"""`pytest --log-cli-level=INFO` shows what was measured."""
 
 PARALLEL = 2
 FAST = 4.0
@@ -228,16 +224,14 @@ def played_if_possible(fault: Fault) -> ParameterSet:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", [played_if_possible(fault) for fault in table()])
-def test_nothing_is_lost_and_it_goes_on_when(fault: Fault, outcomes: Outcomes, source: NDArray[np.int16]) -> None:
+def test_nothing_is_lost_and_it_goes_on_when(
+    fault: Fault, outcomes: Outcomes, source: NDArray[np.int16], tell: Callable[[str], None]
+) -> None:
     outcome: Outcome = outcomes[fault].result()
     said = outcome.log
-    log.info(
-        "%s: well again after %.1f s; attempts %d, allowed %d; %d MiB",
-        fault,
-        outcome.recovery_s,
-        outcome.failures,
-        fault.rate(outcome.trouble_s),
-        outcome.peak_bytes >> 20,
+    tell(
+        f"{fault}: well again after {outcome.recovery_s:.1f} s; attempts {outcome.failures}, "
+        f"allowed {fault.rate(outcome.trouble_s):.0f}; {outcome.peak_bytes >> 20} MiB"
     )
 
     assert_nothing_is_lost(outcome, source)
