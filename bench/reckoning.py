@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _NEEDLE_FRAMES = 4096
 """So much of a run occurs once in the source, be it only the noise of a pause."""
 
-_CLOCKS_S = 0.05
+_CLOCKS_S = 0.25
 """Real seconds in which a busy machine may tell the end of a block: times the room's speed in the room's."""
 
 
