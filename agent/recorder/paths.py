@@ -74,6 +74,8 @@ class Paths:
         """Real time since when the card's thread has been opening or bringing home."""
         self._left: Succession | None = None
         """What the last direct writer left, until the card's goes on with it."""
+        self._served = False
+        """Whether the card was ever written to by this process."""
         self._substitute: _Direct | None = None
         self.trouble = ""
         """Why recordings don't go to the card, for a person; empty while they do."""
@@ -136,6 +138,10 @@ class Paths:
     @contextmanager
     def _opened(self) -> Iterator[Root]:
         self._busy_since_s = time.monotonic()
+        ledger = Layout(self._settings.spool.path).ledger
+        if self._served and not ledger.exists():
+            # Below the mount point of a card that was taken away another spool could be made, and be lost with it.
+            raise FileNotFoundError(errno.ENOENT, "the spool is gone: is its card mounted?", str(ledger))
         if self._lock is None:
             self.lock()
         try:
@@ -174,7 +180,7 @@ class Paths:
             if self._substitute is not None:
                 return False
             self._writer = writer = self._make_writer(root, self._left, self._vitals)
-            self._left, self._busy_since_s, self.trouble = None, None, ""
+            self._left, self._busy_since_s, self.trouble, self._served = None, None, "", True
         try:
             self._write(root, writer)
         except TakenOver:
@@ -203,16 +209,23 @@ class Paths:
 
     def _go_direct(self, cause: str, succession: Succession | None = None) -> None:
         with self._changing:
-            if self._substitute is None:
-                self._ring.hand_to(self)
-                self._substitute_for(cause, succession or self._left or Succession(None))
+            if self._substitute is not None:
+                self._tell(cause)
+                return
+            self._ring.hand_to(self)
+            self._substitute_for(cause, succession or self._left or Succession(None))
 
-    def _substitute_for(self, cause: str, succession: Succession) -> None:
-        log.error("recordings can't go to the card, they stay in memory until it is back: %s", cause)
-        self.trouble = (
+    def _tell(self, cause: str) -> None:
+        trouble = (
             f"recordings don't go to the card but to memory, and a power cut would cost them: {cause}\n"
             "  → look at the card: is it full, read-only, dying? Recording goes back to it by itself"
         )
+        if trouble != self.trouble:
+            log.error("recordings can't go to the card, they stay in memory until it is back: %s", cause)
+        self.trouble = trouble
+
+    def _substitute_for(self, cause: str, succession: Succession) -> None:
+        self._tell(cause)
         self._left = None
         self._substitute = _Direct(self, cause, succession)
         self._substitute.start()

@@ -108,6 +108,29 @@ def test_recording_goes_on_in_memory_and_comes_home(
     assert_nothing_is_missing(kiosk, room, sound, 18, given_up=happens is Card.fill)
 
 
+def test_a_card_that_is_taken_away_is_not_replaced_by_the_directory_below_it(
+    tmp_path: Path, soundcard: Soundcard, sound: NDArray[np.int16]
+) -> None:
+    root = tmp_path / "mounted" / "kiosk"
+    settings = Settings(
+        device=Device(site="north", id="room-1"),
+        capture=Capture(pcm="simroom", rate=RATE),
+        spool=Spool(path=root, segment_seconds=3, keep_free=Size(0)),
+    )
+    room = soundcard(sound, RATE, speed=4.0, patient=True)
+    with Kiosk(settings, beside=tmp_path) as kiosk:
+        recorder = kiosk.record(room, room_time=True)
+        eventually(lambda: len(kiosk.segments()) >= 2, "two segments are on the card")
+        root.rename(tmp_path / "taken away")
+        eventually(lambda: path_of(kiosk) == "direct", "it goes on in memory", 40)
+        eventually(lambda: "is its card mounted?" in kiosk.log.read_text(), "it is looked for", 40)
+        assert not root.exists()
+        (tmp_path / "taken away").rename(root)
+        eventually(lambda: path_of(kiosk) == "spool" and not direct_segments(kiosk), "it comes back", 40)
+        assert stop(recorder) == 0
+        assert_nothing_is_missing(kiosk, room, sound, 12)
+
+
 def test_after_a_failed_sync_the_data_is_written_anew_elsewhere_and_never_synced_again_there(
     kiosk: Kiosk, soundcard: Soundcard, sound: NDArray[np.int16], tmp_path: Path
 ) -> None:

@@ -196,8 +196,8 @@ def play(scene: Scene, strike: Strike, lasts_s: float, *, from_start: bool, sign
 
 
 def advice(log: str, told: str) -> list[str]:
-    """What the courier told about `told`, each with the way out below it."""
-    return re.findall(rf"uploads wait, recordings are kept: .*{told}.*\n  → .+", log)
+    """What the courier told about `told`: with the way out below it, or what it does about it by itself."""
+    return re.findall(rf"uploads wait, recordings are kept: .*{told}.*\n  → .+|WARNING requests are .*{told}.*", log)
 
 
 def _all_settled(kiosk: Kiosk) -> bool:

@@ -202,7 +202,7 @@ def table() -> list[Fault]:
                 f"the clock is {off:+d} min off",
                 strikes.clock_off(off * 60),
                 held if abs(off) > 15 else nothing,
-                "RequestTimeTooSkewed" if abs(off) > 15 else "",
+                "signed by the store's clock" if abs(off) > 15 else "",
                 REAL,
                 20,
                 from_start=True,
