@@ -1,8 +1,8 @@
-"""What the recorder is doing right now, for everybody on this machine who wants to know.
+"""What the two processes are doing right now, for everybody on this machine who wants to know.
 
 The recorder replaces `recorder.json` in the runtime directory (RAM, never the card) about once a second; the courier
-puts it into telemetry, `kiosk-recorder status` and `try` show it. It's a picture of the moment: what must survive
-lives in the ledger.
+puts it into telemetry, `kiosk-recorder status` and `try` show it. The courier replaces `courier.json` when something
+begins or ceases to be wrong at its far ends. They're pictures of the moment: what must survive lives in the ledger.
 """
 
 from __future__ import annotations
@@ -53,6 +53,25 @@ class RecorderStatus:
     drift_ppm: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FarEnd:
+    """What is wrong with the store or the broker."""
+
+    since_ns: int
+    """Monotonic time at which it began."""
+    trouble: str
+    """With the way out, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class CourierStatus:
+    """What is wrong at the far ends of the courier `pid`, by whose it is: "card" and "direct" for uploads, "broker"."""
+
+    pid: int
+    boot: str
+    far_ends: Mapping[str, FarEnd]
+
+
 def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """The RAM directory of this kiosk: systemd's choice, else /run for root, else the user's own."""
     chosen = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
@@ -65,14 +84,33 @@ def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 def write_status(directory: Path, status: RecorderStatus) -> None:
     """Replace the picture in an existing directory atomically. Not durable, by intent. Raises OSError."""
-    fresh = f"{directory}/recorder.json.new"
-    text = json.dumps({name: getattr(status, name) for name in RecorderStatus.__slots__})
+    _replace(f"{directory}/recorder.json", {name: getattr(status, name) for name in RecorderStatus.__slots__})
+
+
+def write_courier_status(directory: Path, status: CourierStatus) -> None:
+    """As `write_status`, for the courier."""
+    far_ends = {name: [end.since_ns, end.trouble] for name, end in status.far_ends.items()}
+    _replace(f"{directory}/courier.json", {"pid": status.pid, "boot": status.boot, "far_ends": far_ends})
+
+
+def read_courier_status(directory: Path) -> CourierStatus | None:
+    """The last picture, or None when there is none or it can't be understood."""
+    try:
+        found = json.loads((directory / "courier.json").read_text())
+        ends = {str(name): FarEnd(int(since_ns), str(text)) for name, (since_ns, text) in found["far_ends"].items()}
+        return CourierStatus(int(found["pid"]), str(found["boot"]), ends)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _replace(path: str, picture: Mapping[str, object]) -> None:
+    fresh, text = f"{path}.new", json.dumps(picture)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
-    os.rename(fresh, f"{directory}/recorder.json")  # noqa: PTH104 (once a second for ever: no pathlib in between)
+    os.rename(fresh, path)  # noqa: PTH104 (once a second for ever: no pathlib in between)
 
 
 def read_status(directory: Path) -> RecorderStatus | None:

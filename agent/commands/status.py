@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from agent.commands.kiosk import Kiosk, open_ledger, process_of
@@ -15,11 +15,14 @@ from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.hours import is_open
 from agent.ledger import ClockState, Ledger, LedgerDamaged, State, Tally
 from agent.settings import Settings
-from agent.status import RecorderState, RecorderStatus, read_status, runtime_directory
+from agent.status import FarEnd, RecorderState, RecorderStatus, read_courier_status, read_status, runtime_directory
 from agent.units import NS_PER_S, human_bytes, human_seconds
 
 _STALE_S: Final = 8.0
 """The recorder paints its picture about once a second, or every 5 s while the card keeps its writer waiting."""
+
+_HICCUP_S: Final = 60.0
+"""Uploads and reports go on within a minute after a cause is gone."""
 
 _MANY_WAITING: Final = 20
 """DESIGN §8: a queue longer than this is critical."""
@@ -81,6 +84,10 @@ class Situation:
     """Whether uploads may run at this hour."""
     kept: Kept | None
     ledger_trouble: KioskError | None
+    far_ends: Mapping[str, FarEnd] = field(default_factory=dict)
+    """What is wrong with store and broker, as the running courier says."""
+    now_ns: int = 0
+    """Monotonic time of the look."""
 
 
 def status(kiosk: Kiosk, *, as_json: bool) -> int:
@@ -101,6 +108,9 @@ def look(kiosk: Kiosk) -> Situation:
     picture = read_status(runtime_directory())
     if picture is not None and (picture.pid, picture.boot) != (recorder_pid, kiosk.clock.boot):
         picture = None
+    courier_pid = process_of(kiosk, "courier")
+    told = read_courier_status(runtime_directory())
+    far_ends = told.far_ends if told and (told.pid, told.boot) == (courier_pid, kiosk.clock.boot) else {}
     kept: Kept | None = None
     ledger_trouble: KioskError | None = None
     try:
@@ -114,13 +124,15 @@ def look(kiosk: Kiosk) -> Situation:
             raise
     return Situation(
         recorder_pid,
-        process_of(kiosk, "courier"),
+        courier_pid,
         picture,
         (now_ns - picture.updated_ns) / NS_PER_S if picture else 0.0,
         wall_ns - now_ns + picture.since_ns if picture else 0,
         is_open(kiosk.settings.upload.week, kiosk.zone, utc(wall_ns)),
         kept,
         ledger_trouble,
+        far_ends,
+        now_ns,
     )
 
 
@@ -148,6 +160,7 @@ def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
     speaks = bool(settings.upload.target or settings.mqtt.url)
     if speaks and situation.courier_pid is None:
         yield Trouble("the courier isn't running: nothing is uploaded or reported", _start("courier"))
+    yield from _far_troubles(situation)
     kept = situation.kept
     if kept is None:
         return
@@ -158,6 +171,16 @@ def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
         )
     if kept.tally.get("damaged"):
         yield Trouble("recordings are damaged on the card", "`kiosk-recorder verify` names them; the card may be dying")
+
+
+def _far_troubles(situation: Situation) -> Iterator[Trouble]:
+    """A hiccup of the network is no trouble; one that lasts is. Both paths lead to one store."""
+    told = {end.trouble: end for end in situation.far_ends.values()}
+    for end in told.values():
+        lasting_s = (situation.now_ns - end.since_ns) / NS_PER_S
+        if lasting_s >= _HICCUP_S:
+            what, _, hint = end.trouble.partition("\n  → ")
+            yield Trouble(f"for {human_seconds(lasting_s)}: {what}", hint)
 
 
 def _recorder_troubles(situation: Situation) -> Iterator[Trouble]:

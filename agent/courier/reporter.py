@@ -43,14 +43,19 @@ class Reporter:
         card: Callable[[], Stock | None],
         direct: Callable[[], Stock | None],
         measures: Measures,
+        tell: Callable[[KioskError | None], None],
         clock: Clock,
         stop: threading.Event,
     ) -> None:
-        """`card` and `direct` take stock of the two paths; `card` may not let a stuck card keep this thread waiting."""
+        """`card` and `direct` take stock of the two paths; `card` may not let a stuck card keep this thread waiting.
+
+        `tell` hears what is wrong with the broker.
+        """
         self._settings = settings
         self._card = card
         self._direct = direct
         self._measures = measures
+        self._tell = tell
         self._clock = clock
         self._stop = stop
         self._awake = threading.Event()
@@ -90,6 +95,7 @@ class Reporter:
             self._announced = session
             self._due_ns = now_ns
             self._alarm = _UNSAID
+        self._tell(None if session else broker.refusal)
         if session:
             self._raise_alarm(broker)
         if now_ns >= self._due_ns:
@@ -125,6 +131,7 @@ class Reporter:
             try:
                 return Broker(self._settings.mqtt, self._settings.device.id, will, self.wake)
             except KioskError as error:
+                self._tell(error)
                 if str(error) != told:
                     log.error("no report to the fleet: %s", error)  # noqa: TRY400 (it says all a person needs)
                 told = str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from functools import partial
 from types import FrameType
 
 from agent.courier.activity import Activity
@@ -14,6 +15,7 @@ from agent.courier.pace import Pace
 from agent.courier.reporter import Reporter
 from agent.courier.stock import Stocktaker, stock_in_memory
 from agent.courier.targets import open_target
+from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
@@ -46,13 +48,15 @@ class CourierService:
             upload.target, endpoint_url=upload.endpoint_url, region=upload.region, connections=upload.parallel
         )
         activity = Activity(clock)
+        self._troubles = Troubles(runtime, clock)
         self._uploads: dict[str, Uploads] = {}
         """From the card and, while it can't be used, from memory."""
         if self._target is not None:
             pace = Pace(upload.max_rate, clock, self._stop)
             for name, chosen in (("card", settings), ("direct", in_memory)):
                 lines = Lines(stop=self._stop)
-                self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock)
+                tell = partial(self._troubles.tell, name)
+                self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
         self._reporter = (
             Reporter(
@@ -60,6 +64,7 @@ class CourierService:
                 self._stocktaker.ask,
                 lambda: stock_in_memory(self._direct, clock),
                 Measures(settings, activity, clock, runtime),
+                partial(self._troubles.tell, "broker"),
                 clock,
                 self._stop,
             )
@@ -73,6 +78,7 @@ class CourierService:
         if not self._wait_for_spool():
             return EXIT_GOOD
         lock = self._lock()
+        self._troubles.paint()
         crew = Crew(self._stop)
         if self._target is None:
             log.info("no `upload.target`: recordings stay in the spool")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.courier.targets import ClockRefused, NeedsPerson, TargetError
@@ -42,9 +43,12 @@ def next_hold(previous: Hold | None, error: TargetError, now_ns: int) -> Hold:
 class Standing:
     """Logs the first failure of each kind and the first success after it. May be used from every thread."""
 
-    def __init__(self, clock: Clock, *, quiet: bool = False) -> None:
-        """A `quiet` one leaves the telling to whoever raises the error in the end."""
+    def __init__(
+        self, clock: Clock, tell: Callable[[KioskError | None], None] = lambda _: None, *, quiet: bool = False
+    ) -> None:
+        """`tell` hears of each news as well. A `quiet` one leaves the log to whoever raises the error in the end."""
         self._clock = clock
+        self._tell = tell
         self._quiet = quiet
         self._lock = threading.Lock()
         self._trouble: KioskError | None = None
@@ -60,6 +64,8 @@ class Standing:
         news = known is None or not _same_advice(known, error)
         level = logging.WARNING if news and not self._quiet else logging.DEBUG
         log.log(level, "uploads wait, recordings are kept: %s", error)
+        if news:
+            self._tell(error)
 
     def succeeded(self) -> None:
         """An attempt succeeded."""
@@ -70,6 +76,7 @@ class Standing:
             seconds = (self._clock.monotonic_ns() - self._since_ns) / NS_PER_S
         if known is not None:
             log.info("uploads go on after %s", human_seconds(seconds))
+            self._tell(None)
 
 
 def _same_advice(one: KioskError, other: KioskError) -> bool:

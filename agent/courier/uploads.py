@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent.courier.activity import Activity
@@ -30,9 +31,16 @@ class Uploads:
     """Carries recordings from the spool of `settings` to `target`."""
 
     def __init__(
-        self, settings: Settings, target: Target, lines: Lines, pace: Pace, activity: Activity, clock: Clock
+        self,
+        settings: Settings,
+        target: Target,
+        lines: Lines,
+        pace: Pace,
+        activity: Activity,
+        clock: Clock,
+        tell: Callable[[KioskError | None], None] = lambda _: None,
     ) -> None:
-        """`pace` is for all spools together; `lines` are for this one alone."""
+        """`pace` is for all spools together; `lines` are for this one alone; `tell` hears what is wrong."""
         self._settings = settings
         self._layout = Layout(settings.spool.path)
         self._target = target
@@ -40,6 +48,7 @@ class Uploads:
         self._clock = clock
         self._pace = pace
         self._activity = activity
+        self._tell = tell
 
     @property
     def ready(self) -> bool:
@@ -108,7 +117,7 @@ class Uploads:
         return None
 
     def _start_workers(self, crew: Crew, name: str, attempts: int | None) -> None:
-        standing = Standing(self._clock, quiet=attempts is not None)
+        standing = Standing(self._clock, self._tell, quiet=attempts is not None)
         for number in range(self._settings.upload.parallel):
             worker = Worker(
                 self._target, self._pace, self._lines, self._activity, standing, self._clock, attempts=attempts

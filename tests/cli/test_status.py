@@ -13,7 +13,7 @@ from agent.errors import KioskError
 from agent.ledger import Tally
 from agent.settings import Device, Mqtt, Settings, Upload
 from agent.spool import InstanceLock, Layout
-from agent.status import RecorderStatus
+from agent.status import FarEnd, RecorderStatus
 from hw.simulated import SimulatedRoom
 from tests.cli.kiosk import Kiosk
 from tests.clocks import FakeClock
@@ -70,6 +70,15 @@ def test_a_courier_is_missed_only_where_it_has_something_to_do() -> None:
     alone = replace(WELL, courier_pid=None)
     assert what(alone) == what(alone, broker) == ["the courier isn't running: nothing is uploaded or reported"]
     assert what(alone, silent) == []
+
+
+def test_a_far_end_that_does_not_answer_is_wrong_once_it_lasts() -> None:
+    refused = FarEnd(0, "upload to s3://bucket: 403 AccessDenied\n  → let these credentials put")
+    lasting = replace(WELL, far_ends={"card": refused, "direct": refused}, now_ns=90 * 10**9)
+    assert list(troubles(lasting, UPLOADING)) == [
+        Trouble("for 1 min 30 s: upload to s3://bucket: 403 AccessDenied", "let these credentials put")
+    ]
+    assert what(replace(lasting, now_ns=30 * 10**9)) == []
 
 
 def test_a_long_queue_is_wrong_unless_it_is_meant_to_wait() -> None:

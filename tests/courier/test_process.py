@@ -12,6 +12,7 @@ import pytest
 from agent.hours import Hours
 from agent.ledger import Ledger
 from agent.settings import Settings
+from agent.status import FarEnd, read_courier_status
 from agent.units import ByteRate
 from hw.clock import SystemClock
 from tests.courier.kiosk import Kiosk
@@ -289,3 +290,21 @@ def test_the_ceiling_holds_in_the_whole_process(kiosk: Kiosk, stubborn: Stubborn
         seconds = (clock.monotonic_ns() - began_ns) / 1e9
         assert running.end() == 0
     assert arrived <= ceiling * seconds + ceiling / 2
+
+
+def test_what_is_wrong_at_the_far_ends_is_there_for_status_to_read(kiosk: Kiosk, stubborn: Stubborn) -> None:
+    kiosk.record()
+    stubborn.answers.append(Answer(403, "AccessDenied"))
+    settings = kiosk.settings("s3://bucket", endpoint_url=stubborn.url, mqtt="mqtt://127.0.0.1:1")
+    with courier(settings, KEY.environment) as running:
+
+        def told() -> dict[str, FarEnd]:
+            status = read_courier_status(kiosk.root / "run")
+            return dict(status.far_ends) if status and status.pid == running.process.pid else {}
+
+        eventually(lambda: told().keys() == {"card", "broker"}, "both are told")
+        assert "403 AccessDenied" in told()["card"].trouble
+        assert "\n  → " in told()["broker"].trouble
+        eventually(lambda: kiosk.states() == ["acknowledged"], "it goes on", 40)
+        eventually(lambda: told().keys() == {"broker"}, "what is over isn't told any more")
+        assert running.end() == 0

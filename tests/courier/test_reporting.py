@@ -73,7 +73,15 @@ def line() -> Line:
 def reporter(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Reporter:
     settings = kiosk.settings(mqtt="mqtt://127.0.0.1:1")
     measures = Measures(settings, Activity(clock), clock, tmp_path)
-    return Reporter(settings, lambda: take_stock(kiosk.layout, clock), lambda: None, measures, clock, threading.Event())
+    return Reporter(
+        settings,
+        lambda: take_stock(kiosk.layout, clock),
+        lambda: None,
+        measures,
+        lambda _: None,
+        clock,
+        threading.Event(),
+    )
 
 
 def test_nothing_is_said_before_there_is_a_connection_and_everything_at_once_then(
