@@ -24,7 +24,6 @@ _PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_
 
 app = typer.Typer(add_completion=False, **_PLAIN)  # type: ignore[arg-type]
 config_app = typer.Typer(**_PLAIN)  # type: ignore[arg-type]
-app.add_typer(config_app, name="config", help="Show, check and describe the configuration.")
 
 ConfigFile = Annotated[
     Path | None,
@@ -45,6 +44,14 @@ Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="As -
 
 def _example(arguments: str) -> str:
     return f"Example: kiosk-recorder {arguments}"
+
+
+app.add_typer(
+    config_app,
+    name="config",
+    help="Show, check and describe the configuration.",
+    epilog=_example("config check --config room.toml"),
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -216,12 +223,13 @@ def mics(as_json: AsJson = False) -> None:
 
 @app.command("try", epilog=_example("try --seconds 20"))
 def try_(
-    seconds: Annotated[float | None, typer.Option(min=1, help="End by itself after so long.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, metavar="N", help="End by itself after so long.")] = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep everything in this directory afterwards.")
     ] = None,
     pcm: Annotated[
-        str | None, typer.Option(help="Listen to this ALSA PCM instead of what is found, such as hw:CARD=KioskMic.")
+        str | None,
+        typer.Option(metavar="PCM", help="Listen to this ALSA PCM instead of what is found, such as hw:CARD=KioskMic."),
     ] = None,
     plain_output: Annotated[bool, typer.Option("--plain", help="Lines instead of a live picture.")] = False,
 ) -> None:

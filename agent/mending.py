@@ -72,7 +72,7 @@ def readable(path: Path) -> Readable:
         head = file.read(STREAMINFO_END)
         size = os.fstat(file.fileno()).st_size
     if len(head) < STREAMINFO_END or not head.startswith((b"fLaC\x00", b"fLaC\x80")):
-        raise KioskError("open recording", place=str(path), cause="isn't a FLAC file")
+        raise KioskError("open recording", place=str(path), cause="isn't a FLAC file" if head else "is empty")
     promised = total_frames(head)
     extent = _by_sidecar(path, size) or _by_frames(path)
     if extent is None or not extent.frames:

@@ -7,7 +7,7 @@ vouches, or which isn't what was vouched for, is for a person to look at.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -47,8 +47,11 @@ class Unclear:
     why: str
 
 
-def judge(layout: Layout, name: SegmentName) -> Kept | Empty | Unclear:
-    """What the files of `name` under `open/` still hold. Raises OSError when the card doesn't give them out."""
+def judge(layout: Layout, name: SegmentName, most_frames: int | None = None) -> Kept | Empty | Unclear:
+    """What the files of `name` under `open/` still hold, of its first `most_frames` frames if that is given.
+
+    Raises OSError when the card doesn't give them out.
+    """
     part = layout.part(name)
     if not part.exists():
         return Empty("it has no audio file")
@@ -62,6 +65,9 @@ def judge(layout: Layout, name: SegmentName) -> Kept | Empty | Unclear:
         return _without_sidecar(part, "it has no sidecar")
     except SidecarDamaged as damage:
         return _without_sidecar(part, f"its sidecar is unusable: {damage}")
+    if most_frames is not None:
+        records = tuple(record for record in sidecar.records if record.frames <= most_frames)
+        sidecar = replace(sidecar, records=records)
     kept = _last_true_record(part, sidecar)
     if kept is not None and kept.record.frames:
         return kept

@@ -8,9 +8,9 @@ a validation library in its memory (docs/adr/0002).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from annotated_types import Ge, Le
 
@@ -50,6 +50,9 @@ class _EmptyIsNone:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"type": "string", "format": "path"}
 
+
+_SEGMENTS_IN_MEMORY: Final = 4
+"""The direct path holds as many segments at least, or makes them shorter."""
 
 OptionalPath = Annotated[Path | None, _EmptyIsNone()]
 """A file that need not be named; "" in the file."""
@@ -154,6 +157,8 @@ class Spool:
     """How long an uploaded recording stays here."""
     quarantine_cap: Size = Size(256 * 2**20)
     """Part of `cap` that files nobody understands may fill; less by itself under a small `cap`."""
+    direct_cap: Size = Size(64 * 2**20)
+    """Memory for recordings while they can't go to the card; beyond it the oldest are given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +235,23 @@ class Settings:
     mqtt: Mqtt = field(default_factory=Mqtt)
     log: Log = field(default_factory=Log)
 
+    def on_direct_path(self, root: Path) -> Settings:
+        """The same kiosk with its spool in memory, below `root`: of its segments at least two fit (docs/adr/0007)."""
+        fitting = self.spool.segment_seconds
+        while fitting > 1 and _SEGMENTS_IN_MEMORY * self._reserve_bytes(fitting) > self.spool.direct_cap:
+            fitting = max(1, fitting // 2)
+        spool = replace(
+            self.spool,
+            path=root,
+            cap=self.spool.direct_cap,
+            quarantine_cap=Size(self.spool.direct_cap // 4),
+            keep_free=Size(0),
+            keep_uploaded=Duration(0),
+            when_full="drop-oldest",
+            segment_seconds=fitting,
+        )
+        return replace(self, spool=spool)
+
     @property
     def recording_week(self) -> Week:
         """The hours in which the room may be heard: the schedule's in scheduled mode, else all of them."""
@@ -244,6 +266,14 @@ class Settings:
         and 64 for each sync (docs/SPOOL.md). The last 64 KiB hold FLAC's metadata blocks, short last blocks and the
         sealing record.
         """
-        audio = self.capture.rate * self.capture.channels * 2 * self.spool.segment_seconds
-        syncs = math.ceil(self.spool.segment_seconds / self.spool.sync_seconds)
+        return self._reserve_bytes(self.spool.segment_seconds)
+
+    @property
+    def least_direct_cap(self) -> int:
+        """Bytes that the direct path needs at least."""
+        return 2 * self._reserve_bytes(1)
+
+    def _reserve_bytes(self, segment_seconds: int) -> int:
+        audio = self.capture.rate * self.capture.channels * 2 * segment_seconds
+        syncs = math.ceil(segment_seconds / self.spool.sync_seconds)
         return audio + audio // 64 + 128 + 64 * syncs + 64 * 1024

@@ -12,16 +12,23 @@ The recorder alone writes below `spool/`; the courier and the command line only 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import KioskError
 
 _STEM = re.compile(r"(?P<run>[0-9a-f]{12})-(?P<seq>[0-9]{6}|[1-9][0-9]{6,17})")
+
+_CARD_TROUBLE = frozenset(
+    {errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENODEV, errno.ENXIO, errno.EUCLEAN, errno.ESTALE}
+)
+"""What a card answers that fails or is full; everything else is a mistake of the configuration."""
 
 AUDIO_SUFFIX = ".flac"
 PART_SUFFIX = ".part"
@@ -80,21 +87,34 @@ class Layout:
 
     def create(self) -> None:
         """Make what is missing; durable before return. Raises KioskError when the place can't be written."""
+        above = [directory for directory in self.root.parents if not directory.exists()]
         try:
             for directory in (self.spool, self.open, self.sealed, self.quarantine, self.state):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            probe = self.open / f".probe-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
-            for directory in (self.spool, self.root):
+            self._probe()
+            for directory in (self.spool, self.root, *(directory.parent for directory in above)):
                 sync_directory(directory)
+            # Whoever may not read the directory above found the root already made.
+            with suppress(PermissionError):
+                sync_directory(self.root.parent)
         except OSError as error:
             raise KioskError(
                 "use spool",
                 place=str(self.root),
                 cause=error.strerror or str(error),
                 hint="point `spool.path` at a directory on a writable card that this user may write",
+                retryable=error.errno in _CARD_TROUBLE,
             ) from error
+
+    def _probe(self) -> None:
+        """Write and sync something: a dying card's mount table may still say that it can be written."""
+        # One name for ever: what a power cut leaves of it is gone after the next start.
+        probe = self.open / ".probe"
+        with probe.open("wb") as file:
+            file.write(bytes(1))
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink(missing_ok=True)
 
     def part(self, name: SegmentName) -> Path:
         """The audio file while it's being written."""
@@ -137,7 +157,11 @@ class InstanceLock:
     def __init__(self, layout: Layout, role: str) -> None:
         """Raises KioskError when another process holds the lock of `role`."""
         path = layout.state / f"{role}.lock"
-        self._file = path.open("a+")
+        try:
+            self._file = path.open("a+")
+        except OSError:
+            # A card that has become read-only: a lock takes no writing.
+            self._file = path.open("r")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -150,10 +174,11 @@ class InstanceLock:
                 cause=f"another {role} already runs here (process {holder})",
                 hint="stop it first, or give this one another `spool.path`",
             ) from error
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        if self._file.writable():
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let the next one in."""
         self._file.close()

@@ -39,6 +39,8 @@ class RecorderStatus:
     clipped_pct: float | None = None
     first_frame_ns: int | None = None
     """Monotonic time at which this process first heard the room."""
+    path: Literal["spool", "direct"] = "spool"
+    """Where recordings go: to the card, or to memory because the card can't be used."""
     run: str | None = None
     segment_seconds: float = 0.0
     """How much of the open segment is there."""

@@ -291,6 +291,9 @@ def _name(interval: Interval) -> str:
 
 
 def power_off_seconds(off: PowerOff, previous: Boot, boot: Boot) -> tuple[float, bool]:
-    """Length of the time between two boots by their wall clocks, never negative, and whether that is certain."""
+    """Length of the time between two boots by their wall clocks, never negative, and whether that is certain.
+
+    It isn't when the second seems to have begun before the first ended: then one of the two clocks was wrong.
+    """
     length_ns = boot.offset_ns + off.end_ns - previous.offset_ns - off.begin_ns
-    return max(0, length_ns) / 1e9, boot.clock == previous.clock == "synchronised"
+    return max(0, length_ns) / 1e9, length_ns >= 0 and boot.clock == previous.clock == "synchronised"

@@ -13,18 +13,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench import drain, endurance, paced, report, start
+from bench import drain, endurance, paced, report, soak, start
 from bench.card import can_mount
 from bench.contenders import ROOT, Sound
 from bench.machine import describe
 
 _SOUNDS = {"16k-mono": Sound(16000, 1), "48k-stereo": Sound(48000, 2)}
-_PARTS = ("paced", "endurance", "start", "drain", "report")
+_PARTS = ("paced", "endurance", "soak", "start", "drain", "report")
 
 _EPILOG = """\
 parts:
   paced      recorder, arecord | flac, ffmpeg and sox at real-time pace: CPU, memory, bytes written
   endurance  hours of audio, accelerated: the memory of recorder and courier
+  soak       hours in which microphone, store and broker fail now and then: descriptors, threads, memory, what is kept
   start      from exec to the first frame, with few and with many recordings in the spool
   drain      the courier beside rclone, into a real S3 server
   report     docs/BENCHMARKS.md and its pictures from bench/results/ (also done after every other part)
@@ -63,6 +64,9 @@ def _measurements(
     if part == "endurance":
         one = partial(endurance.measure, hours=arguments.hours, speed=arguments.speed, scratch=scratch)
         return [(f"endurance-{name}", partial(one, sound)) for name, sound in sounds.items()]
+    if part == "soak":
+        one = partial(soak.measure, hours=arguments.hours, speed=arguments.speed, seed=arguments.seed, scratch=scratch)
+        return [("soak", partial(one, _SOUNDS["16k-mono"]))]
     if part == "start":
         return [("start", partial(start.measure, (0, arguments.recordings), arguments.starts, scratch))]
     return [("drain", partial(drain.measure, arguments.objects, arguments.pairs, scratch))]
@@ -92,8 +96,9 @@ def _arguments() -> argparse.Namespace:
     add("--sound", action="append", choices=sorted(_SOUNDS), help="one format only (paced, endurance)")
     add("--minutes", type=float, default=5, help="paced: length after the warm-up (%(default)s)")
     add("--replicas", type=int, default=2, help="paced: how many of each run at once (%(default)s)")
-    add("--hours", type=float, default=10, help="endurance: hours of audio (%(default)s)")
-    add("--speed", type=float, default=75, help="endurance: times real time (%(default)s)")
+    add("--hours", type=float, default=10, help="endurance, soak: hours of audio (%(default)s)")
+    add("--speed", type=float, default=75, help="endurance, soak: times real time (%(default)s)")
+    add("--seed", type=int, default=1, help="soak: which misfortunes, and when (%(default)s)")
     add("--recordings", type=int, default=100_000, help="start: recordings in the full spool (%(default)s)")
     add("--starts", type=int, default=5, help="start: how often (%(default)s)")
     add("--objects", type=int, default=500, help="drain: recordings of about 1 MB (%(default)s)")

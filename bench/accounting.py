@@ -132,6 +132,13 @@ class Running:
         self._said.close()
         return ended
 
+    def kill(self) -> None:
+        """End what still runs, for whoever gives up in the middle."""
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+                process.wait()
+
     def _last_words(self) -> str:
         return os.pread(self._said.fileno(), 1 << 20, 0).decode(errors="replace")[-2000:]
 

@@ -53,8 +53,10 @@ def measure(sound: Sound, hours: float, speed: float, scratch: Path) -> dict[str
             "bench.accelerated",
             settings,
             {**room.environment, **runtime},
+            "recorder",
             str(room.directory / "state"),
             str(speed),
+            str(time.time_ns()),
         )
         courier = start_module("agent.courier", settings, {**store.kiosk.environment, **runtime})
         device_before = card.written_bytes() if card else 0

@@ -16,6 +16,9 @@ PACED = {"paced-16k-mono": 50, "paced-48k-stereo": 60}
 ENDURANCE = {"endurance-16k-mono": 50, "endurance-48k-stereo": 60}
 """Results over hours, likewise."""
 
+SOAK = "soak"
+"""The result over hours in which everything fails now and then."""
+
 COURIER_MIB = 95
 WRITTEN_PER_KEPT = 1.15
 OF_FFMPEG = 0.4
@@ -42,6 +45,8 @@ def figures(results: Mapping[str, _Result]) -> Iterator[Figure]:
     for name, most_mib in ENDURANCE.items():
         if name in results:
             yield from _endurance(results[name], most_mib)
+    if SOAK in results:
+        yield from _soak(results[SOAK])
     if "drain" in results:
         yield from _drain(results["drain"])
     if "start" in results:
@@ -67,6 +72,22 @@ def _endurance(result: _Result, most_mib: float) -> Iterator[Figure]:
         growth = f"{own['growth_mib']:+.2f} MiB"
         yield Figure(f"{who}'s memory is flat, {when}", f"≤ {result['flat_mib']:g} MiB growth", growth, own["flat"])
     yield _written(when, result["written_per_kept"])
+
+
+def _soak(result: _Result) -> Iterator[Figure]:
+    when = f"{result['hours']:g} h with faults"
+    for who, levels in result["levels"].items():
+        for what, title in (("descriptors", "file descriptors"), ("threads", "threads")):
+            first, last = levels[what]["first"], levels[what]["last"]
+            yield Figure(f"{who}'s {title}, {when}", "no growth", f"{first:g}, then {last:g}", last <= first)
+        growth, most = levels["mib"]["growth"], result["growth_mib"]
+        yield Figure(f"{who}'s memory, {when}", f"≤ {most:g} MiB growth", f"{growth:+.2f} MiB", growth <= most)
+    account = result["account"]
+    segments, whole = account["segments"], account["whole_segments"]
+    all_whole = whole == segments == account["objects"] == account["acknowledged"]
+    yield Figure(f"recordings in the bucket, sample for sample, {when}", "all", f"{whole} of {segments}", all_whole)
+    unexplained = account["unexplained"] + account["faults_of_timeline"]
+    yield Figure(f"times not heard and not told as a gap, {when}", "none", str(unexplained), unexplained == 0)
 
 
 def _drain(result: _Result) -> Iterator[Figure]:

@@ -53,6 +53,28 @@ def memory(result: _Result, name: str) -> None:
     _save(figure, name)
 
 
+def levels(result: _Result, name: str) -> None:
+    """What must stay level in recorder and courier over the hours, and below what goes up and down on the card."""
+    panels = {"mib": "resident MiB", "descriptors": "file descriptors", "threads": "threads"}
+    figure, axes = plt.subplots(len(panels) + 1, 1, figsize=(9, 7), sharex=True, layout="constrained")
+    hours = [sample["hour"] for sample in result["samples"]]
+    for axis, (what, title) in zip(axes, panels.items(), strict=False):
+        for who, colour in (("recorder", _OURS), ("courier", _COURIER)):
+            axis.plot(hours, [sample[f"{who}_{what}"] for sample in result["samples"]], color=colour, label=who)
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel(title)
+    axes[0].legend(loc="lower right", frameon=False)
+    for what, title, colour in (("spool_mib", "spool", _OURS), ("ledger_mib", "ledger", _OTHERS)):
+        axes[-1].plot(hours, [sample[what] for sample in result["samples"]], color=colour, label=title)
+    axes[-1].set_ylabel("MiB on the card")
+    axes[-1].legend(loc="upper right", frameon=False)
+    axes[-1].set_xlim(0, max(hours))
+    axes[-1].set_xlabel("hours of audio")
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, name)
+
+
 def _save(figure: Figure, name: str) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / name, metadata={"Date": None})

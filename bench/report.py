@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import pictures
 from bench.contenders import CONTENDERS, ROOT
-from bench.figures import ENDURANCE, PACED, Figure, figures
+from bench.figures import ENDURANCE, PACED, SOAK, Figure, figures
 
 RESULTS = ROOT / "bench" / "results"
 _PAGE = ROOT / "docs" / "BENCHMARKS.md"
@@ -24,7 +24,7 @@ process's CPU clock, memory from `VmHWM` and `VmRSS`, bytes written from `write_
 device from `/sys/block/*/stat` of an ext4 file system made for the purpose. What misses its figure stands in the first
 table.
 
-    bench/run                     everything: about 40 minutes, as root (it mounts images)
+    bench/run                     everything: about 50 minutes, as root (it mounts images)
     bench/run paced --minutes 10  one part
     bench/run --help              the parts and their options
 """
@@ -45,6 +45,9 @@ def write() -> list[Figure]:
             picture = name.replace("endurance", "bench-memory") + ".svg"
             pictures.memory(results[name], picture)
             sections.append(_endurance(results[name], picture))
+    if SOAK in results:
+        pictures.levels(results[SOAK], "bench-soak.svg")
+        sections.append(_soak(results[SOAK], "bench-soak.svg"))
     if "start" in results:
         sections.append(_start(results["start"]))
     if "drain" in results:
@@ -117,6 +120,41 @@ the device {"not measured" if device is None else format(device, ".2f")}.
 """
     image = f"![Memory over the hours](images/{picture})\n"
     return f"## Hours of {result['sound']}\n\n{_prose(text)}\n\n{_table(('', *columns), rows)}\n\n{image}"
+
+
+def _soak(result: _Result, picture: str) -> str:
+    titles = {"descriptors": "file descriptors", "threads": "threads", "mib": "MiB", "anonymous_mib": "of it anonymous"}
+    rows = [
+        (
+            f"{who}: {titles[what]}",
+            *(f"{level[key]:g}" for key in ("first", "last", "highest")),
+            f"{level['growth']:+g}",
+        )
+        for who, levels in result["levels"].items()
+        for what, level in levels.items()
+    ]
+    account = result["account"]
+    apart_s = account["worst_disagreement_s"]
+    faults = ", ".join(f"{count} × {kind}" for kind, count in result["faults"].items())
+    gaps = ", ".join(f"{count} × `{reason}`" for reason, count in account["gaps"].items())
+    text = f"""\
+{result["hours"]:g} hours at {result["speed"]:g} times real time, both processes living by the room's clock and neither
+ever restarted, with what goes wrong in a clinic drawn from seed {result["seed"]}: {faults}. Levels as the
+first hour and the last one leave them: medians of their last 20 minutes; of the courier's descriptors the lowest count
+of the hour, which is what stays open when nothing is under way. The most audio that waited in the recorder's ring was
+{max(sample["ring_s"] for sample in result["samples"]):g} s. The ledger grows with its history, by design; the spool
+fills while the store is away.
+"""
+    told = f"""\
+The room played {account["played_s"] / 3600:.2f} h, of which {account["heard_s"] / 3600:.2f} h were heard, in
+{account["runs"]} runs of {account["segments"]} segments; {account["whole_segments"]} of them are in the bucket, each
+once, sample for sample as the room played them. By the room's frames {account["missed_s"]:,.1f} s between them were
+missed, the kiosk's gaps say {account["gap_s"]:,.1f} s ({gaps}). About
+no gap do they differ by more than {apart_s:g} s, {apart_s / result["speed"] * 1000:.0f} ms of real time.
+"""
+    image = f"![Levels over the hours](images/{picture})\n"
+    table = _table(("", "after the first hour", "after the last", "highest", "growth"), rows)
+    return f"## Hours with faults\n\n{_prose(text)}\n\n{table}\n{_prose(told)}\n\n{image}"
 
 
 def _start(result: _Result) -> str:

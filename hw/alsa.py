@@ -33,6 +33,7 @@ import alsaaudio
 
 from agent.errors import KioskError
 from agent.units import NS_PER_S, Frames, Nanoseconds
+from hw.continuity import Continuity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,10 @@ _PLUGGED_IN = "is the microphone plugged in? `kiosk-recorder mics` lists what th
 _PATIENCE = 2
 _NAP_MS = 10
 """A driver that says ready with nothing to read is forgiven twice in a row, then slowed down: no busy loop."""
+
+_PROMPT_NS = 10_000_000
+_LOOKS = 3
+"""What waits in the device and the time belong together; a thread that was held up in between looks again."""
 
 _ERRNO_OF_TEXT = {os.strerror(number): number for number in errno.errorcode}
 _POLL_TROUBLE = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -86,7 +91,8 @@ class Block:
     """Interleaved S16_LE."""
     frames: Frames
     ended_ns: Nanoseconds
-    """When the last frame was heard, on the clock's monotonic time: now, less what still waits in the device."""
+    """When the last frame was heard, on the clock's monotonic time: now, less what still waits in the device, or
+    earlier if the blocks before say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,8 @@ class Overrun:
     """The stream broke: frames are missing between the blocks before and after. How many, only their times tell."""
 
     noticed_ns: Nanoseconds
-    cause: Literal["overrun", "suspended"]
+    cause: Literal["overrun", "suspended", "stalled"]
+    """`stalled`: no driver said so, but what came next was heard too late to follow (hw.continuity)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,11 @@ class Microphone:
             self._device.close()
             raise
         self._streaming = False
+        self._continuity = Continuity(rate, round(period_s * NS_PER_S))
+        self._late: Block | None = None
+        """Heard after a hole that has just been told."""
+        self._failure: MicrophoneError | None = None
+        """Came while there still were frames to give."""
         self._broke: Overrun | None = None
         self._fruitless = 0
         self._closing = threading.Lock()
@@ -186,8 +198,8 @@ class Microphone:
 
         The first read starts the stream. Raises MicrophoneGone when the device has vanished or failed.
         """
-        if self._broke is not None:
-            return self._breakage()
+        if (owed := self._owed()) is not None:
+            return owed
         deadline = time.monotonic() + timeout_s
         if not self._streaming:
             self._streaming = True
@@ -248,11 +260,11 @@ class Microphone:
                 hints.append(f"set capture.channels = {has[1]}")
             if self.pcm.startswith("hw:"):
                 hints.append(f'let alsa-lib convert: capture.pcm = "plug{self.pcm}"')
-            asked = f"{self.rate} Hz, {self.channels} channels, {_FORMAT}"
+            asked = f"{self.rate} Hz × {self.channels}, {_FORMAT}"
             raise FormatNotGranted(
                 "open microphone",
                 place=self.pcm,
-                cause=f"asked for {asked}; the card grants {has[0]} Hz, {has[1]} channels, {has[2]}",
+                cause=f"asked for {asked}; the card grants {has[0]} Hz × {has[1]}, {has[2]}",
                 hint=", or ".join(hints),
             )
         if self.buffer_frames < 2 * self.period_frames:
@@ -283,7 +295,13 @@ class Microphone:
         parts: list[bytes] = []
         total = 0
         while total < self._batch and self._broke is None:
-            frames, pcm = self._read_device()
+            try:
+                frames, pcm = self._read_device()
+            except MicrophoneError as error:
+                if not parts:
+                    raise
+                self._failure = error
+                break
             if frames <= 0:
                 break
             parts.append(pcm)
@@ -292,9 +310,34 @@ class Microphone:
                 break
         if total == 0:
             return self._breakage()
-        waiting = max(0, self._device.avail())
-        ended = self._clock.monotonic_ns() - waiting * NS_PER_S // self.rate
-        return Block(parts[0] if len(parts) == 1 else b"".join(parts), Frames(total), Nanoseconds(ended))
+        return self._placed(parts[0] if len(parts) == 1 else b"".join(parts), Frames(total))
+
+    def _placed(self, pcm: bytes, frames: Frames) -> Block | Overrun:
+        """The block with its time, or, when it doesn't follow the one before, first the news of that."""
+        for _ in range(_LOOKS):
+            before_ns = self._clock.monotonic_ns()
+            waiting = self._device.avail()
+            after_ns = self._clock.monotonic_ns()
+            if after_ns - before_ns <= _PROMPT_NS:
+                break
+        # A stream that has just ended doesn't say what waits: then nothing does.
+        waiting_ns = max(0, waiting) * NS_PER_S // self.rate
+        earliest_ns = before_ns - waiting_ns if waiting >= 0 else None
+        ended_ns, whole = self._continuity.heard(frames, earliest_ns, after_ns - waiting_ns)
+        block = Block(pcm, frames, ended_ns)
+        if whole:
+            return block
+        self._late = block
+        return Overrun(Nanoseconds(after_ns), "stalled")
+
+    def _owed(self) -> Block | Overrun | None:
+        """What an earlier read found besides what it gave. Raises its MicrophoneGone."""
+        if self._late is not None:
+            late, self._late = self._late, None
+            return late
+        if self._failure is not None:
+            raise self._failure
+        return self._breakage()
 
     def _breakage(self) -> Overrun | None:
         broke, self._broke = self._broke, None
@@ -318,6 +361,7 @@ class Microphone:
 
     def _interrupted(self, cause: Literal["overrun", "suspended"]) -> None:
         self._streaming = False
+        self._continuity.broken()
         self._broke = Overrun(self._clock.monotonic_ns(), cause)
 
 

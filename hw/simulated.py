@@ -336,9 +336,10 @@ class RoomClock:
     Unaffected by the card's drift, as the machine's clock is. Counts as synchronised.
     """
 
-    _HEAD = struct.Struct("@6Iqdddd")
+    _HEAD = struct.Struct("@6Iqddddd")
     _WALL_NS = 1_700_000_000 * NS_PER_S
-    _MONOTONIC_NS = 1000 * NS_PER_S
+    MONOTONIC_NS = 1000 * NS_PER_S
+    """What its monotonic time is when the room's clock begins."""
 
     def __init__(self, state: Path, speed: float) -> None:
         self._path = state
@@ -354,7 +355,7 @@ class RoomClock:
         return self._WALL_NS + self._room_ns()
 
     def monotonic_ns(self) -> Nanoseconds:
-        return Nanoseconds(self._MONOTONIC_NS + self._room_ns())
+        return Nanoseconds(self.MONOTONIC_NS + self._room_ns())
 
     def synchronised(self) -> bool:
         return True
@@ -371,11 +372,12 @@ class RoomClock:
             except (FileNotFoundError, ValueError):
                 return 0
         while True:
-            _, before, started, _, _, _, base_ns, _, base_time, speed, _ = self._HEAD.unpack_from(self._map)
+            _, before, started, _, _, _, base_ns, _, base_time, speed, _, latest = self._HEAD.unpack_from(self._map)
             if before % 2 == 0 and self._HEAD.unpack_from(self._map)[1] == before:
                 break
         if not started:
             return 0
         # Two threads may ask at once; the clock must not seem to step back by a rounding error.
-        self._latest = max(self._latest, round(base_time + (time.monotonic_ns() - base_ns) * speed))
+        now = min(base_time + (time.monotonic_ns() - base_ns) * speed, latest)
+        self._latest = max(self._latest, round(now))
         return self._latest

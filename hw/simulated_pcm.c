@@ -66,6 +66,7 @@ struct room {
     double base_time;     /* ... at this time of the room (ns since its clock began) */
     double speed;         /* room time per real time; 0 = the room waits for its reader */
     double frames_per_ns; /* of room time, crystal drift included */
+    double latest_time;   /* where a patient room's clock stops until its reader has taken something */
     double drift_ppm;
     uint64_t frontier;    /* every event up to this frame has been applied */
     uint64_t returns_at;
@@ -175,6 +176,17 @@ static void rebase(struct room *room, uint64_t frame, int64_t now)
     room->base_time += passed;
     room->base_ns = room->speed > 0 ? room->base_ns + (int64_t)floor(passed / room->speed) : now;
     room->base_frame = (double)frame;
+}
+
+/* Up to which frame the clock may run before anybody looks at the device again. */
+static void let_run(struct room *room, uint64_t frame)
+{
+    double latest = frame == NEVER ? INFINITY : room->base_time + ((double)frame - room->base_frame) / room->frames_per_ns;
+    if (latest == room->latest_time)
+        return;
+    clock_changes(room);
+    room->latest_time = latest;
+    clock_changes(room);
 }
 
 /* The pace from `frame` on, after drift, rate or the presence of something to read changed. */
@@ -522,6 +534,8 @@ static uint64_t reach(struct microphone *mic, int64_t now)
             most = mic->dma + mic->io.buffer_size - ahead - 1;
         } else if (room->resumes_at && !room->gone && !room->frozen)
             most = room->resumes_at - 1; /* what is scripted after a loss waits for the stream to go on */
+        if (mic->patient)
+            let_run(room, most);
         if (mic->patient && frame > most) {
             clock_changes(room);
             rebase(room, most, now);
@@ -742,6 +756,7 @@ static int on_stop(snd_pcm_ioplug_t *io)
         clock_changes(room);
         room->frontier = (uint64_t)room->base_frame;
     }
+    let_run(room, NEVER);
     mic->running = false;
     arm(mic);
     return 0;
@@ -1003,6 +1018,7 @@ static int enter_room(struct microphone *mic, const struct wishes *wishes)
     if (room->magic != STATE_MAGIC) {
         room->drift_ppm = mic->drift_ppm;
         room->returns_at = room->thaws_at = NEVER;
+        room->latest_time = INFINITY;
         set_pace(mic, 0, monotonic_ns());
         room->magic = STATE_MAGIC;
     }

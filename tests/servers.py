@@ -65,6 +65,10 @@ class S3Store:
     visitor: Key = Key("visitor", "visitor-secret")
     """May read objects, nothing else."""
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def client(self) -> S3Client:
         """The admin's client; close it."""
         return boto3.session.Session(self.admin.access, self.admin.secret, region_name="us-east-1").client(
@@ -93,6 +97,11 @@ class Bucket:
         with contextlib.closing(self.store.client()) as client:
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
             return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def contents(self) -> dict[str, bytes]:
+        """Every object in it."""
+        with contextlib.closing(self.store.client()) as client:
+            return {key: client.get_object(Bucket=self.name, Key=key)["Body"].read() for key in self.keys()}
 
     def get(self, key: str) -> tuple[bytes, dict[str, str]]:
         """An object's content and metadata."""
@@ -168,6 +177,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Store]:
     (directory / "data").mkdir()
     command = [
         weed,
+        "-logtostderr",
         "mini",
         f"-dir={directory / 'data'}",
         "-ip=127.0.0.1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from agent.errors import KioskError
 from agent.ledger import Ledger, LedgerDamaged
 from agent.settings import Settings
 from agent.spool import Layout
+from agent.status import runtime_directory
 from hw.clock import Clock, SystemClock
 
 _LOCKS = Path("/proc/locks")
@@ -54,7 +55,7 @@ def open_ledger(kiosk: Kiosk) -> Iterator[Ledger]:
     # SQLite must be able to make its shared-memory file beside a database in WAL mode, also for reading.
     allowed = os.access(state, os.W_OK | os.X_OK) and os.access(path, os.R_OK | os.W_OK)
     if not allowed and _is_there(path):
-        raise KioskError("read ledger", place=str(path), cause="this user may not", hint="run the command with sudo")
+        raise _refusal(state, path)
     try:
         with Ledger(path, kiosk.clock, read_only=True) as ledger:
             yield ledger
@@ -62,6 +63,15 @@ def open_ledger(kiosk: Kiosk) -> Iterator[Ledger]:
         raise LedgerDamaged(
             "read ledger", place=str(path), cause=str(error), hint="`kiosk-recorder verify` tells what that means"
         ) from error
+
+
+def _refusal(state: Path, path: Path) -> KioskError:
+    """Why a ledger that is there can't be read by this user, or by nobody."""
+    with suppress(OSError):
+        if os.statvfs(state).f_flag & os.ST_RDONLY:
+            hint = "mount it writable, or copy the directory to another disk and name the copy as `spool.path`"
+            return KioskError("read ledger", place=str(path), cause="its file system is read-only", hint=hint)
+    return KioskError("read ledger", place=str(path), cause="this user may not", hint="run the command with sudo")
 
 
 def _is_there(path: Path) -> bool:
@@ -72,8 +82,13 @@ def _is_there(path: Path) -> bool:
         return True
 
 
+def process_of(kiosk: Kiosk, role: Role) -> int | None:
+    """The process that is this kiosk's recorder or courier now, or None; also while it can't use the card."""
+    return running(kiosk.layout, role) or running(Layout(runtime_directory() / "direct"), role)
+
+
 def running(layout: Layout, role: Role, locks: Path = _LOCKS) -> int | None:
-    """The process that is this kiosk's recorder or courier now, or None.
+    """The process that serves this spool as recorder or courier now, or None.
 
     It holds a lock (agent.spool.InstanceLock). The kernel is asked who does: trying the lock would turn away a
     process that starts at this moment.

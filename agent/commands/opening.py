@@ -136,12 +136,20 @@ def _run(kiosk: Kiosk, run: str) -> list[Piece]:
         for directory in (kiosk.layout.sealed, kiosk.layout.open)
         for entry in files_below(directory)
         if (file := SegmentFile.parse(entry.name)) and file.suffix in (AUDIO_SUFFIX, PART_SUFFIX)
-        if file.name.run == run
+        if file.name.run == run and _has_begun(entry)
     }
     if not names:
         hint = "`kiosk-recorder list --here` shows which are"
         raise KioskError("open run", place=run, cause="nothing of it is in the spool", hint=hint)
     return [Piece(_in_spool(kiosk, name), name) for name in sorted(names)]
+
+
+def _has_begun(entry: os.DirEntry[str]) -> bool:
+    """Whether there is anything in it to be heard: a new segment is empty for its first seconds."""
+    try:
+        return entry.stat().st_size > 0
+    except FileNotFoundError:
+        return True  # sealed this moment
 
 
 def _refuse_gaps(pieces: Sequence[Piece]) -> None:

@@ -17,9 +17,11 @@ from agent.commands.kiosk import Kiosk
 from agent.errors import KioskError
 from agent.inspection import Finding
 from agent.ledger import Ledger
+from agent.recorder.homecoming import cuts_for_card
 from agent.recorder.rebuild import open_recovered
 from agent.recorder.recovery import recover
 from agent.spool import InstanceLock, Layout, SegmentFile
+from agent.status import runtime_directory
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def alone(layout: Layout) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.release()
+            lock.close()
 
 
 def repair(kiosk: Kiosk, findings: Iterable[Finding]) -> None:
@@ -55,10 +57,12 @@ def repair(kiosk: Kiosk, findings: Iterable[Finding]) -> None:
     Raises KioskError when the card or the ledger doesn't let it.
     """
     try:
-        ledger, _ = open_recovered(kiosk.layout, kiosk.clock)
+        # What a recorder left in memory counts: the next one brings it home.
+        cuts = cuts_for_card(Layout(runtime_directory() / "direct"), kiosk.clock)
+        ledger, _ = open_recovered(kiosk.layout, kiosk.clock, cuts)
         with ledger:
             if _enter_damage(ledger, findings):
-                recover(kiosk.layout, ledger)
+                recover(kiosk.layout, ledger, cuts)
     except (OSError, sqlite3.DatabaseError) as error:
         raise KioskError(
             "repair spool",

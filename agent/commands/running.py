@@ -8,7 +8,6 @@ courier after it. Should this process be killed, the kernel asks them to end.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.commands.output import Style, painter
-from agent.commands.starting import Role, lean_command, lean_environment
+from agent.commands.starting import Role, ending_with_parent, lean_command, lean_environment
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE
 from agent.handover import hand_over
 from agent.settings import Settings
@@ -136,7 +135,7 @@ class Child:
             handed = hand_over(self._settings)
             try:
                 self._process = subprocess.Popen(
-                    [*_end_with_parent(), *lean_command(self._role, handed)],
+                    [*ending_with_parent(), *lean_command(self._role, handed)],
                     env=lean_environment(os.environ),
                     pass_fds=[handed],
                     stdin=subprocess.DEVNULL,
@@ -149,12 +148,6 @@ class Child:
             finally:
                 os.close(handed)
             return self._process
-
-
-def _end_with_parent() -> list[str]:
-    """The prefix of a command that is told to end when its parent dies; setpriv(1) comes with every Debian."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 def _told(status: int) -> str:

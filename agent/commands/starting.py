@@ -7,6 +7,7 @@ laid into memory and this process becomes, or starts, `python -m agent.recorder`
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,18 @@ def lean_command(role: Role, settings_fd: int, *options: str) -> list[str]:
     `-P`: what happens to lie in the working directory is never imported.
     """
     return [sys.executable, "-P", "-m", f"agent.{role}", "--settings-fd", str(settings_fd), *options]
+
+
+def ending_with_parent() -> list[str]:
+    """The prefix of a command that is asked to end when this process dies; none where setpriv(1) isn't installed.
+
+    Start it in a thread that lives as long as the child may: the kernel takes the end of that thread for the parent's.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return []
+    # The kernel tells of deaths to come: that the parent died before it was asked, the shell finds out.
+    return [setpriv, "--pdeathsig", "TERM", "/bin/sh", "-c", f'[ "$PPID" = {os.getpid()} ] && exec "$@"', "sh"]
 
 
 def lean_environment(environ: Mapping[str, str]) -> Mapping[str, str]:

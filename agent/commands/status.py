@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from agent.commands.kiosk import Kiosk, open_ledger, running
+from agent.commands.kiosk import Kiosk, open_ledger, process_of
 from agent.commands.output import counted, painter, say, say_json
+from agent.commands.starting import Role
 from agent.commands.times import iso, local
 from agent.contract.keys import utc
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
@@ -17,8 +18,8 @@ from agent.settings import Settings
 from agent.status import RecorderState, RecorderStatus, read_status, runtime_directory
 from agent.units import NS_PER_S, human_bytes, human_seconds
 
-_STALE_S: Final = 5.0
-"""The recorder paints its picture about once a second."""
+_STALE_S: Final = 8.0
+"""The recorder paints its picture about once a second, or every 5 s while the card keeps its writer waiting."""
 
 _MANY_WAITING: Final = 20
 """DESIGN §8: a queue longer than this is critical."""
@@ -96,7 +97,7 @@ def status(kiosk: Kiosk, *, as_json: bool) -> int:
 def look(kiosk: Kiosk) -> Situation:
     """The situation as the machine shows it. Raises KioskError when this user may not look."""
     now_ns, wall_ns = kiosk.clock.monotonic_ns(), kiosk.clock.wall_ns()
-    recorder_pid = running(kiosk.layout, "recorder")
+    recorder_pid = process_of(kiosk, "recorder")
     picture = read_status(runtime_directory())
     if picture is not None and (picture.pid, picture.boot) != (recorder_pid, kiosk.clock.boot):
         picture = None
@@ -113,7 +114,7 @@ def look(kiosk: Kiosk) -> Situation:
             raise
     return Situation(
         recorder_pid,
-        running(kiosk.layout, "courier"),
+        process_of(kiosk, "courier"),
         picture,
         (now_ns - picture.updated_ns) / NS_PER_S if picture else 0.0,
         wall_ns - now_ns + picture.since_ns if picture else 0,
@@ -127,7 +128,7 @@ def _account(ledger: Ledger, kiosk: Kiosk) -> Kept:
     boots = {boot.boot: boot for boot in ledger.boots()}
     oldest = next(ledger.kept("pending", limit=1), None)
     boot = boots.get(oldest.boot) if oldest else None
-    waited_ns = kiosk.clock.wall_ns() - boot.offset_ns - oldest.end_ns if oldest and boot else None
+    waited_ns = ledger.now_ns() - boot.offset_ns - oldest.end_ns if oldest and boot else None
     now = boots.get(kiosk.clock.boot)
     return Kept(
         ledger.tally(),
@@ -146,9 +147,7 @@ def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
         yield Trouble(cause, "restart the recorder: it sets the ledger aside and makes a new one from the spool")
     speaks = bool(settings.upload.target or settings.mqtt.url)
     if speaks and situation.courier_pid is None:
-        yield Trouble(
-            "the courier isn't running: nothing is uploaded or reported", "systemctl start kiosk-courier.service"
-        )
+        yield Trouble("the courier isn't running: nothing is uploaded or reported", _start("courier"))
     kept = situation.kept
     if kept is None:
         return
@@ -164,7 +163,7 @@ def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
 def _recorder_troubles(situation: Situation) -> Iterator[Trouble]:
     picture = situation.picture
     if situation.recorder_pid is None:
-        yield Trouble("the recorder isn't running: nothing is recorded", "systemctl start kiosk-recorder.service")
+        yield Trouble("the recorder isn't running: nothing is recorded", _start("recorder"))
     elif picture is None:
         yield Trouble(
             f"the recorder (process {situation.recorder_pid}) doesn't say what it does",
@@ -179,6 +178,10 @@ def _recorder_troubles(situation: Situation) -> Iterator[Trouble]:
     elif picture.trouble or picture.state not in _WELL:
         what, _, hint = picture.trouble.partition("\n  → ")
         yield Trouble(what or _DOING[picture.state], hint)
+
+
+def _start(role: Role) -> str:
+    return f"`systemctl start kiosk-{role}.service`, or `kiosk-recorder run` where there are no services"
 
 
 def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[str, Any]:
@@ -237,9 +240,10 @@ def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[s
     if picture.clipped_pct:
         microphone += f", {picture.clipped_pct:g} % clipped"
     yield "microphone", microphone
-    share = 100 * picture.spool_bytes / settings.spool.cap
-    spool = f"{human_bytes(picture.spool_bytes)} of {human_bytes(settings.spool.cap)} ({share:.3g} %)"
-    yield "spool", f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
+    name, cap = ("memory", settings.spool.direct_cap) if picture.path == "direct" else ("spool", settings.spool.cap)
+    share = 100 * picture.spool_bytes / cap
+    spool = f"{human_bytes(picture.spool_bytes)} of {human_bytes(cap)} ({share:.3g} %)"
+    yield name, f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
 
 
 def _kept_lines(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]:

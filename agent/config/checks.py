@@ -139,6 +139,17 @@ def two_segments_fit(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def memory_holds_recordings(settings: Settings) -> Iterator[Mistake]:
+    """Should the card fail, there is room to go on."""
+    cap, need = settings.spool.direct_cap, settings.least_direct_cap
+    if cap < need:
+        yield Mistake(
+            "spool.direct_cap",
+            f"{cap} can't hold two seconds of recordings: should the card fail, nothing could be recorded",
+            f'set it to at least "{math.ceil(need / 2**20)}MiB"',
+        )
+
+
 def quarantine_leaves_room(settings: Settings) -> Iterator[Mistake]:
     """Files nobody understands never crowd out recording."""
     spool = settings.spool
@@ -182,6 +193,7 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
         two_segments_fit,
         ("spool.cap", "spool.segment_seconds", "spool.sync_seconds", "capture.rate", "capture.channels"),
     ),
+    (memory_holds_recordings, ("spool.direct_cap", "spool.sync_seconds", "capture.rate", "capture.channels")),
     (quarantine_leaves_room, ("spool", "capture.rate", "capture.channels")),
     (ages_are_in_order, ("spool.max_age", "spool.keep_uploaded", "spool.segment_seconds")),
     (places.target_is_one_of_three, ("upload.target", "spool.path")),

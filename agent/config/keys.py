@@ -102,7 +102,7 @@ def shown(key: str, value: object) -> str:
 def kind(value: object) -> str:
     """What a value of TOML is, in plain words."""
     if isinstance(value, bool):
-        return "true or false"
+        return "a truth value"
     for types, name in _KINDS:
         if isinstance(value, types):
             return name

@@ -45,6 +45,10 @@ class Topics:
         self.birth = f"{self.base}/birth"
         self.telemetry = f"{self.base}/telemetry"
 
+    def alert(self, name: str) -> str:
+        """Where one alert is said while it is raised."""
+        return f"{self.base}/alert/{name}"
+
 
 def status(topics: Topics, *, online: bool) -> Message:
     """Whether the kiosk is there; `offline` is also its last will."""
@@ -65,6 +69,17 @@ def telemetry(topics: Topics, values: Mapping[str, Value], *, wall_ns: int, seq:
         raise ValueError(f"not the metrics of the table: {sorted(values.keys() ^ set(NAMES))}")
     picture = {"ts": timestamp(wall_ns), "seq": seq, **{name: values[name] for name in NAMES}}
     return Message(topics.telemetry, _encoded(picture), qos=0, retain=True, expires_s=TELEMETRY_EXPIRES_S)
+
+
+def alert(topics: Topics, name: str, *, severity: Literal["warning", "critical"], since_ns: int, text: str) -> Message:
+    """Something is wrong, since a wall time; retained until it's `cleared`."""
+    content = {"severity": severity, "since": timestamp(since_ns), "text": text}
+    return Message(topics.alert(name), _encoded(content), qos=1, retain=True)
+
+
+def cleared(topics: Topics, name: str) -> Message:
+    """The alert is over: nothing is retained any more."""
+    return Message(topics.alert(name), b"", qos=1, retain=True)
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:

@@ -6,11 +6,13 @@ Nothing is published while there is no connection: paho would keep it in memory 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_KEEPALIVE_S = 30
-_LONGEST_RECONNECT_S = 60
+_KEEPALIVE_S = 20
+"""Twice that is how long a vanished broker goes unnoticed, half as much again how long a vanished kiosk does."""
+_LONGEST_RECONNECT_S = (20, 30)
+"""Each kiosk takes its own from this range: a fleet that lost its broker together must not come back together."""
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -41,26 +45,29 @@ class Broker:
 
         Raises KioskError when the address, a certificate or the password can't be used. Connects to nothing yet.
         """
+        self._settings = settings
         self._url = settings.url
         self._client_id = client_id
         self._wake = wake
         self._subscriptions: list[str] = []
         self._sessions = 0
         self._welcomed = False
+        self._turned_away = False
         self._hung_up = threading.Event()
         self._known = ""
         self.refusal: KioskError | None = None
         """Why there is no connection, once that is known."""
         self._host, self._port, encrypted = _address(settings.url)
         self._client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.on_pre_connect = self._on_pre_connect
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
-        self._client.reconnect_delay_set(1, _LONGEST_RECONNECT_S)
-        if encrypted:
-            self._client.tls_set_context(_tls(settings))
-        if settings.username:
-            self._client.username_pw_set(settings.username, _password(settings))
+        self._client.reconnect_delay_set(1, random.randint(*_LONGEST_RECONNECT_S))  # noqa: S311 (only to scatter)
+        self._tls = _tls(settings) if encrypted else None
+        if self._tls is not None:
+            self._client.tls_set_context(self._tls)
+        self._identify()
         if will is not None:
             self._client.will_set(will.topic, will.payload, will.qos, will.retain)
 
@@ -111,10 +118,25 @@ class Broker:
             # The farewell of the protocol leaves by paho's thread: a process that ended first would leave its will.
             self._hung_up.wait(seconds)
 
+    def _identify(self) -> None:
+        """Read what the broker knows us by."""
+        settings = self._settings
+        if self._tls is not None and settings.certificate is not None:
+            with _certificates_told(settings):
+                self._tls.load_cert_chain(settings.certificate, settings.key)
+        if settings.username:
+            self._client.username_pw_set(settings.username, _password(settings))
+
+    def _on_pre_connect(self, _client: Client, _data: object) -> None:
+        # Each time anew, because a person may have corrected it; what can't be read now is tried as it was.
+        with contextlib.suppress(KioskError):
+            self._identify()
+
     def _on_connect(
         self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         if reason.is_failure:
+            self._turned_away = True
             self._lost(f"it refuses us: {reason}", "look at `[mqtt]` and at what the broker lets this device do")
             return
         self.refusal = None
@@ -140,12 +162,14 @@ class Broker:
     ) -> None:
         self._welcomed = False
         self._hung_up.set()
-        if reason.is_failure:
+        # Whoever turns us away hangs up, too, and paho takes that for an error of its own.
+        turned_away, self._turned_away = self._turned_away, False
+        if reason.is_failure and not turned_away:
             self._lost(f"the connection was lost: {reason}", "it is tried again")
 
     def _lost(self, cause: str, hint: str) -> None:
         self.refusal = KioskError("connect to broker", place=self._url, cause=cause, hint=hint, retryable=True)
-        self._tell(cause, logging.WARNING, f"{self.refusal}; uploads go on")
+        self._tell(cause, logging.WARNING, f"recording and uploads go on without a broker: {self.refusal}")
         self._wake()
 
     def _tell(self, what: str, level: int, text: str) -> None:
@@ -169,10 +193,14 @@ def _address(url: str) -> tuple[str, int, bool]:
 
 
 def _tls(settings: Mqtt) -> ssl.SSLContext:
+    with _certificates_told(settings):
+        return ssl.create_default_context(cafile=settings.ca)
+
+
+@contextlib.contextmanager
+def _certificates_told(settings: Mqtt) -> Iterator[None]:
     try:
-        context = ssl.create_default_context(cafile=settings.ca)
-        if settings.certificate is not None:
-            context.load_cert_chain(settings.certificate, settings.key)
+        yield
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(str(path) for path in (settings.ca, settings.certificate, settings.key) if path)
         raise KioskError(
@@ -182,7 +210,6 @@ def _tls(settings: Mqtt) -> ssl.SSLContext:
             hint="correct `mqtt.ca`, `mqtt.certificate`, `mqtt.key`; the courier's user must be able to read them",
             retryable=True,
         ) from error
-    return context
 
 
 def _password(settings: Mqtt) -> str | None:

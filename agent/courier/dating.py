@@ -51,12 +51,20 @@ class Dating:
         begin, end = utc(boot.offset_ns + segment.begin_ns), utc(boot.offset_ns + segment.end_ns)
         return not (segment.provisional and closed_throughout(self._week, self._zone, begin, end))
 
+    def is_due(self) -> bool:
+        """Whether the wait is over and nobody has dated this boot yet. Cheap once that is settled."""
+        if self._settled or self._clock.monotonic_ns() < self._due_ns:
+            return False
+        here = self._here()
+        self._settled = here is not None and here.clock != "unsynchronised"
+        return here is not None and not self._settled
+
     def repair(self) -> KioskError | None:
-        """Ask the store what time it is, if it has come to that. The error of a store that doesn't answer."""
-        before_ns = self._clock.monotonic_ns()
-        here = next((boot for boot in self._ledger.boots() if boot.boot == self._clock.boot), None)
-        if here is None or not self._may_be_repaired(here) or before_ns < self._due_ns:
+        """Ask the store what time it is, if that is due. The error of a store that doesn't answer."""
+        here = self._here()
+        if here is None or not self.is_due():
             return None
+        before_ns = self._clock.monotonic_ns()
         try:
             server_ns = self._target.server_time()
         except TargetError as error:
@@ -71,6 +79,9 @@ class Dating:
         self._ledger.retime(Boot(here.boot, server_ns - middle_ns, "server"))
         log.warning("the clock isn't synchronised: recordings go by the store's clock, %s", timestamp(server_ns))
         return None
+
+    def _here(self) -> Boot | None:
+        return next((boot for boot in self._ledger.boots() if boot.boot == self._clock.boot), None)
 
     def _may_be_repaired(self, boot: Boot) -> bool:
         return boot.clock == "unsynchronised" and boot.boot == self._clock.boot and not self._settled

@@ -7,7 +7,8 @@ batches, because one commit costs the card the same whether it says one thing or
 from __future__ import annotations
 
 import logging
-from collections import deque
+import sqlite3
+from collections import Counter, deque
 from dataclasses import replace
 from queue import Empty
 from zoneinfo import ZoneInfo
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0
 _SETTLE_NS = NS_PER_S
 _COUNT_NS = 300 * NS_PER_S
+_LEDGER_RETRY_S = 5.0
 
 
 class Dispatcher:
@@ -57,6 +59,7 @@ class Dispatcher:
         self._ready: deque[Job] = deque()
         self._in_flight: dict[SegmentName, Job] = {}
         self._finished: list[Report] = []
+        self._uncounted: Counter[str] = Counter()
         self._settle_ns = 0
         self._arrived = 0
         self._refilled_ns: int = clock.monotonic_ns()
@@ -69,10 +72,18 @@ class Dispatcher:
         """The last thing that was wrong with one recording here, not with the store."""
 
     def run(self) -> None:
-        """Turn until the process is asked to end."""
-        self.step(0)
+        """Turn until the process is asked to end. A card that takes no entries now is asked again, for ever."""
+        wait_s, told = 0.0, False
         while not self._lines.stop.is_set():
-            self.step()
+            try:
+                self.step(wait_s)
+            except (OSError, sqlite3.OperationalError) as error:
+                if not told:
+                    log.error("the ledger takes no entries, uploads wait: %s", error)  # noqa: TRY400 (it says enough)
+                told = True
+                self._clock.wait(self._lines.stop, _LEDGER_RETRY_S)
+            else:
+                wait_s, told = POLL_S, False
 
     def drain(self) -> None:
         """Upload what is due now and return; raises the KioskError of a store that doesn't take it.
@@ -155,9 +166,14 @@ class Dispatcher:
 
     def _settle(self) -> None:
         """Enter what has finished and what was counted, in one transaction."""
-        counted = self._activity.take_uncounted()
+        self._enter()
+        self._finished.clear()
+        self._uncounted.clear()
+
+    def _enter(self) -> None:
+        self._uncounted.update(self._activity.take_uncounted())
         self._count_ns = self._clock.monotonic_ns() + _COUNT_NS
-        if not (self._finished or counted):
+        if not (self._finished or self._uncounted):
             return
         with self._ledger.transaction():
             arrived = [report for report in self._finished if report.outcome != "damaged"]
@@ -167,13 +183,12 @@ class Dispatcher:
                 if report.outcome == "damaged":
                     self._report_damage(report)
             self._ledger.count(
-                **counted,
+                **self._uncounted,
                 uploaded_total=len(arrived),
                 verified_seconds_total=sum(report.job.segment.seconds for report in arrived),
             )
         for report in arrived:
             log.debug("%s is %s as %s", report.job.segment.name, report.outcome, report.job.outgoing.key)
-        self._finished.clear()
 
     def _report_damage(self, report: Report) -> None:
         known = self._ledger.segment(report.job.segment.name)
@@ -183,6 +198,9 @@ class Dispatcher:
             log.error("a recording is damaged: %s", report.error)
 
     def _hand_out(self, now_ns: int) -> None:
+        # Before anything else: while nobody knows what time it is, nobody knows the hours either.
+        self._due.learn_time()
+        self._stumbled = self._due.trouble or self._stumbled
         if not self._is_open():
             self._lines.closed.set()
             self._ready.clear()
@@ -209,7 +227,7 @@ class Dispatcher:
         return not busy and (self._lines.closed.is_set() or self._due.exhausted)
 
     def _is_open(self) -> bool:
-        return is_open(self._upload.week, self._zone, utc(self._clock.wall_ns()))
+        return is_open(self._upload.week, self._zone, utc(self._ledger.now_ns()))
 
     def _refill(self) -> None:
         """Get another batch ready, when there is reason to look for one."""
@@ -219,11 +237,14 @@ class Dispatcher:
             return
         self._measure_depth()
         found = self._due.look({report.job.segment.name for report in self._finished} | self._in_flight.keys())
-        self._stumbled = self._due.trouble or self._stumbled
         if found:
             with self._ledger.transaction():
-                self._settle()
-                self._ready.extend(self._due.job(segment) for segment in found)
+                self._enter()
+                jobs = [self._due.job(segment) for segment in found]
+            # Only now: a key goes out when it's durable, and what the ledger didn't take is entered another time.
+            self._finished.clear()
+            self._uncounted.clear()
+            self._ready.extend(jobs)
 
     def _measure_depth(self) -> None:
         """Workers get about a second's worth of jobs ahead, so that a commit on a slow card doesn't starve them."""

@@ -52,8 +52,13 @@ class Due:
         returning = any(until_ns <= now_ns for until_ns in self._aside.values())
         return self._more or returning or self._ledger.change_mark() != self._mark
 
+    def learn_time(self) -> None:
+        """Ask the store what time it is, if it has come to that and something waits for it."""
+        asking = self._dating.is_due() and any(self._ledger.kept("pending", limit=1))
+        self.trouble = self._dating.repair() if asking else None
+
     def look(self, busy: AbstractSet[SegmentName]) -> list[Segment]:
-        """A batch of what may go out now, in order, without what is `busy`. May ask the store what time it is."""
+        """A batch of what may go out now, in order, without what is `busy`."""
         now_ns = self._clock.monotonic_ns()
         self._mark = self._ledger.change_mark()
         self._aside = {name: until_ns for name, until_ns in self._aside.items() if until_ns > now_ns}
@@ -62,7 +67,6 @@ class Due:
         found = list(self._ledger.kept("pending", limit=limit, newest=self._newest_first))
         left = [segment for segment in found if segment.name not in waiting]
         if left:
-            self.trouble = self._dating.repair()
             self._boots = {boot.boot: boot for boot in self._ledger.boots()}
         left.sort(key=lambda segment: segment.name in self._refused)
         due = [segment for segment in left if segment.key or self._dating.may_date(segment, self._boots[segment.boot])]

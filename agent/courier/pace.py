@@ -11,6 +11,8 @@ from agent.units import NS_PER_S
 from hw.clock import Clock
 
 _SMALLEST_READ = 4096
+_LARGEST_READ = 32 * 1024
+"""What goes out in one piece, and has to go out in the time that a standstill is waited for: slow isn't broken."""
 
 
 class Gone(KioskError):
@@ -86,7 +88,7 @@ class PacedFile(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes, fewer when the ceiling is low. Raises Interrupted or Unreadable."""
-        wished = size if size is not None and size >= 0 else _SMALLEST_READ
+        wished = min(size, _LARGEST_READ) if size is not None and size >= 0 else _SMALLEST_READ
         try:
             return super().read(self._pace.wait_for(wished)) or b""
         except Interrupted as interrupted:

@@ -8,6 +8,7 @@ import logging
 import platform
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 
 import agent
@@ -15,10 +16,9 @@ from agent.contract import messages
 from agent.contract.keys import timestamp
 from agent.courier.broker import Broker
 from agent.courier.measures import Measures
+from agent.courier.stock import Stock
 from agent.errors import KioskError
-from agent.ledger import Ledger
 from agent.settings import Settings
-from agent.spool import Layout
 from agent.units import NS_PER_S
 from hw.clock import Clock
 
@@ -27,15 +27,29 @@ log = logging.getLogger(__name__)
 _REBUILD_S = 60.0
 _FAREWELL_S = 0.4
 
+_LOOK_S = 5.0
+"""How often to look whether there is something to raise an alarm about."""
+
+_UNSAID = "?"
+"""At a new connection nobody knows what an earlier one left retained."""
+
 
 class Reporter:
     """Looks after the connection and publishes. Everything here may fail without harm to the uploads."""
 
     def __init__(
-        self, settings: Settings, layout: Layout, measures: Measures, clock: Clock, stop: threading.Event
+        self,
+        settings: Settings,
+        card: Callable[[], Stock | None],
+        direct: Callable[[], Stock | None],
+        measures: Measures,
+        clock: Clock,
+        stop: threading.Event,
     ) -> None:
+        """`card` and `direct` take stock of the two paths; `card` may not let a stuck card keep this thread waiting."""
         self._settings = settings
-        self._layout = layout
+        self._card = card
+        self._direct = direct
         self._measures = measures
         self._clock = clock
         self._stop = stop
@@ -46,6 +60,8 @@ class Reporter:
         self._announced = 0
         """The connection that knows who we are."""
         self._due_ns = 0
+        self._alarm = ""
+        """What was said about the direct path; empty while all is well, or nothing was said in this session."""
 
     def wake(self) -> None:
         """Have another look now. Called from every thread, and from signal handlers."""
@@ -57,13 +73,12 @@ class Reporter:
         if broker is None:
             return
         broker.start()
-        with Ledger(self._layout.ledger, self._clock, read_only=True) as ledger:
-            while not self._stop.is_set():
-                self._clock.wait(self._awake, self.step(broker, ledger))
-                self._awake.clear()
+        while not self._stop.is_set():
+            self._clock.wait(self._awake, self.step(broker))
+            self._awake.clear()
         broker.stop(messages.status(self._topics, online=False), _FAREWELL_S)
 
-    def step(self, broker: Broker, ledger: Ledger) -> float:
+    def step(self, broker: Broker) -> float:
         """Publish what is due; seconds until something will be again."""
         if not broker.alive:
             raise KioskError("report", place=self._settings.mqtt.url, cause="the thread of the connection died")
@@ -74,15 +89,33 @@ class Reporter:
             broker.publish(messages.birth(self._topics, self._facts()))
             self._announced = session
             self._due_ns = now_ns
+            self._alarm = _UNSAID
+        if session:
+            self._raise_alarm(broker)
         if now_ns >= self._due_ns:
             self._due_ns = now_ns + round(messages.TELEMETRY_EVERY_S * NS_PER_S)
             # Also without a connection: the rates of the last hour live from being looked at.
-            values = self._measures.read(ledger)
+            values = self._measures.read(self._card(), self._direct())
             # Not on a connection that came up meanwhile: there it would be said again after the birth.
             if session and broker.session == session:
                 broker.publish(messages.telemetry(self._topics, values, wall_ns=self._clock.wall_ns(), seq=self._seq))
                 self._seq += 1
-        return (self._due_ns - now_ns) / NS_PER_S
+        return min(_LOOK_S, (self._due_ns - now_ns) / NS_PER_S)
+
+    def _raise_alarm(self, broker: Broker) -> None:
+        """Say that recordings don't go to the card, as long as that is so."""
+        recorder = self._measures.recorder()
+        alarm = recorder.trouble if recorder is not None and recorder.path == "direct" else ""
+        if recorder is None or alarm == self._alarm:
+            return
+        if alarm:
+            since_ns = self._clock.wall_ns()
+            broker.publish(
+                messages.alert(self._topics, "direct_path", severity="critical", since_ns=since_ns, text=alarm)
+            )
+        else:
+            broker.publish(messages.cleared(self._topics, "direct_path"))
+        self._alarm = alarm
 
     def _make_broker(self) -> Broker | None:
         """The broker, as soon as its certificates and password can be used; None when asked to end before."""

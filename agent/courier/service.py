@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from types import FrameType
 
 from agent.courier.activity import Activity
 from agent.courier.crew import Crew
 from agent.courier.measures import Measures
+from agent.courier.pace import Pace
 from agent.courier.reporter import Reporter
+from agent.courier.stock import Stocktaker, stock_in_memory
 from agent.courier.targets import open_target
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines
@@ -22,7 +25,7 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_LEDGER_POLL_S = 0.5
+_SPOOL_POLL_S = 0.5
 _GOODBYE_S = 1.0
 
 
@@ -33,68 +36,83 @@ class CourierService:
         """Raises KioskError for a target that can't be used. Connects to nothing yet."""
         self._settings = settings
         self._clock = clock
+        self._stop = threading.Event()
         self._layout = Layout(settings.spool.path)
-        self._lines = Lines()
+        runtime = runtime_directory()
+        in_memory = settings.on_direct_path(runtime / "direct")
+        self._direct = Layout(in_memory.spool.path)
         upload = settings.upload
         self._target = open_target(
             upload.target, endpoint_url=upload.endpoint_url, region=upload.region, connections=upload.parallel
         )
         activity = Activity(clock)
-        self._uploads = (
-            None
-            if self._target is None
-            else Uploads(settings, self._layout, self._target, self._lines, activity, clock)
-        )
-        measures = Measures(settings, self._layout, activity, clock, runtime_directory())
+        self._uploads: dict[str, Uploads] = {}
+        """From the card and, while it can't be used, from memory."""
+        if self._target is not None:
+            pace = Pace(upload.max_rate, clock, self._stop)
+            for name, chosen in (("card", settings), ("direct", in_memory)):
+                lines = Lines(stop=self._stop)
+                self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock)
+        self._stocktaker = Stocktaker(self._layout, clock, self._stop)
         self._reporter = (
-            Reporter(settings, self._layout, measures, clock, self._lines.stop) if settings.mqtt.url else None
+            Reporter(
+                settings,
+                self._stocktaker.ask,
+                lambda: stock_in_memory(self._direct, clock),
+                Measures(settings, activity, clock, runtime),
+                clock,
+                self._stop,
+            )
+            if settings.mqtt.url
+            else None
         )
 
     def run(self) -> int:
         """Upload and report until SIGTERM or SIGINT. The exit status: not good only when a thread died."""
         self._heed_signals()
-        if not self._wait_for_ledger():
+        if not self._wait_for_spool():
             return EXIT_GOOD
-        lock = InstanceLock(self._layout, "courier")
-        crew = Crew(self._lines.stop)
-        if self._uploads is None:
+        lock = self._lock()
+        crew = Crew(self._stop)
+        if self._target is None:
             log.info("no `upload.target`: recordings stay in the spool")
         else:
-            log.info("uploads go to %s", self._describe())
-            self._uploads.start(crew)
+            log.info("uploads go to %s", self._target.describe())
+        for name, uploads in self._uploads.items():
+            uploads.start(crew, name)
         if self._reporter is not None:
+            crew.start("stocktaker", self._stocktaker.run)
             crew.start("reporter", self._reporter.run)
-        self._lines.stop.wait()
+        self._stop.wait()
         self._say_goodbye(crew)
-        lock.release()
+        lock.close()
         return EXIT_FOUND_WRONG if crew.casualty else EXIT_GOOD
 
     def once(self) -> int:
         """Upload what is due now. Raises KioskError when the store doesn't take it; nothing is lost by that."""
         self._heed_signals()
+        waiting = [uploads for name, uploads in self._uploads.items() if name == "card" or uploads.ready]
         Ledger(self._layout.ledger, self._clock).close()
         lock = InstanceLock(self._layout, "courier")
-        crew = Crew(self._lines.stop)
+        crew = Crew(self._stop)
         try:
-            if self._uploads is None:
+            if not waiting:
                 raise KioskError("upload once", cause="there is no `upload.target`", hint="set one")
-            trouble = self._uploads.once(crew)
+            troubles = [uploads.once(crew) for uploads in waiting]
         finally:
-            self._lines.stop.set()
+            self._stop.set()
             self._say_goodbye(crew)
-            lock.release()
-        return EXIT_FOUND_WRONG if trouble or crew.casualty else EXIT_GOOD
+            lock.close()
+        return EXIT_FOUND_WRONG if any(troubles) or crew.casualty else EXIT_GOOD
 
     def stop(self) -> None:
         """Ask everything to end."""
-        self._lines.stop.set()
-        if self._uploads is not None:
-            self._uploads.stop()
+        self._stop.set()
+        for uploads in self._uploads.values():
+            uploads.stop()
+        self._stocktaker.wake()
         if self._reporter is not None:
             self._reporter.wake()
-
-    def _describe(self) -> str:
-        return self._target.describe() if self._target is not None else ""
 
     def _heed_signals(self) -> None:
         def heed(_number: int, _frame: FrameType | None) -> None:
@@ -103,22 +121,33 @@ class CourierService:
         signal.signal(signal.SIGTERM, heed)
         signal.signal(signal.SIGINT, heed)
 
-    def _wait_for_ledger(self) -> bool:
-        """Wait until the recorder has made the ledger; False when asked to end before."""
+    def _wait_for_spool(self) -> bool:
+        """Wait until the recorder has made one, on the card or in memory; False when asked to end before."""
         told = False
-        while not self._lines.stop.is_set():
-            try:
-                Ledger(self._layout.ledger, self._clock).close()
-            except KioskError as error:
-                if not error.retryable:
-                    raise
-                if not told:
-                    log.info("waiting for the recorder: %s", error)
-                told = True
-                self._clock.wait(self._lines.stop, _LEDGER_POLL_S)
-            else:
+        while not self._stop.is_set():
+            if self._layout.state.is_dir() or self._direct.state.is_dir():
                 return True
+            if not told:
+                log.info("waiting for the recorder: there is no spool in %s yet", self._layout.root)
+            told = True
+            self._clock.wait(self._stop, _SPOOL_POLL_S)
         return False
+
+    def _lock(self) -> InstanceLock:
+        """One courier: told by the card, or by memory where the card can't. Raises KioskError."""
+        try:
+            return InstanceLock(self._layout, "courier")
+        except OSError as error:
+            trouble = KioskError(
+                "use spool",
+                place=str(self._layout.root),
+                cause=error.strerror or str(error),
+                hint="run this as root or as the kiosk's own user; if that's done, look at the card",
+            )
+            if not self._direct.state.is_dir():
+                raise trouble from error
+        log.warning("%s", trouble)
+        return InstanceLock(self._direct, "courier")
 
     def _say_goodbye(self, crew: Crew) -> None:
         self.stop()

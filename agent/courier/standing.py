@@ -13,8 +13,8 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-PERSON_DELAYS_S = (60.0, 900.0)
-CLOCK_DELAYS_S = (15.0, 60.0)
+DELAYS_S = (10.0, 40.0)
+"""First and longest. With an attempt's own length less than a minute: so soon after the cause is gone it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def holds(error: KioskError | None) -> bool:
 
 def next_hold(previous: Hold | None, error: TargetError, now_ns: int) -> Hold:
     """The hold after a refusal; repeated refusals wait twice as long, up to a ceiling."""
-    first_s, longest_s = CLOCK_DELAYS_S if isinstance(error, ClockRefused) else PERSON_DELAYS_S
+    first_s, longest_s = DELAYS_S
     same = previous is not None and type(previous.error) is type(error)
     delay_s = min(longest_s, previous.delay_s * 2) if previous is not None and same else first_s
     return Hold(error, delay_s, now_ns + round(delay_s * NS_PER_S))

@@ -1,4 +1,4 @@
-"""The uploads as a whole: a dispatcher, its workers, and what they share."""
+"""The uploads from one spool: a dispatcher, its workers, and what they share."""
 
 from __future__ import annotations
 
@@ -21,28 +21,34 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
+_LEDGER_POLL_S = 1.0
 _ATTEMPTS_ONCE = 4
 _GRACE_S = 0.7
 
 
 class Uploads:
-    """Carries recordings from the spool to `target`."""
+    """Carries recordings from the spool of `settings` to `target`."""
 
     def __init__(
-        self, settings: Settings, layout: Layout, target: Target, lines: Lines, activity: Activity, clock: Clock
+        self, settings: Settings, target: Target, lines: Lines, pace: Pace, activity: Activity, clock: Clock
     ) -> None:
+        """`pace` is for all spools together; `lines` are for this one alone."""
         self._settings = settings
-        self._layout = layout
+        self._layout = Layout(settings.spool.path)
         self._target = target
         self._lines = lines
         self._clock = clock
-        self._pace = Pace(settings.upload.max_rate, clock, lines.stop)
+        self._pace = pace
         self._activity = activity
 
-    def start(self, crew: Crew) -> None:
-        """Upload in threads of `crew` until it is stopped, whatever the store says."""
-        self._start_workers(crew, attempts=None)
-        crew.start("dispatcher", self._run)
+    @property
+    def ready(self) -> bool:
+        """Whether there is a ledger. Raises KioskError when there is one that can't ever be used."""
+        return self._missing() is None
+
+    def start(self, crew: Crew, name: str) -> None:
+        """Upload in threads of `crew` until it is stopped, whatever the store says; as soon as there is a ledger."""
+        crew.start(f"dispatcher-{name}", lambda: self._run(crew, name))
 
     def once(self, crew: Crew) -> KioskError | None:
         """Upload what is due now, without waiting for the clock.
@@ -50,7 +56,7 @@ class Uploads:
         Raises the KioskError of a store that doesn't take it; returns that of a recording that is damaged or can't be
         read, or None.
         """
-        self._start_workers(crew, attempts=_ATTEMPTS_ONCE)
+        self._start_workers(crew, "once", attempts=_ATTEMPTS_ONCE)
         upload = replace(self._settings.upload, clock_wait=Duration(0))
         with Ledger(self._layout.ledger, self._clock) as ledger:
             dispatcher = self._dispatcher(ledger, replace(self._settings, upload=upload))
@@ -67,7 +73,10 @@ class Uploads:
         for _ in range(self._settings.upload.parallel):
             self._lines.jobs.put(None)
 
-    def _run(self) -> None:
+    def _run(self, crew: Crew, name: str) -> None:
+        if not self._wait_for_ledger():
+            return
+        self._start_workers(crew, name, attempts=None)
         with Ledger(self._layout.ledger, self._clock) as ledger:
             dispatcher = self._dispatcher(ledger, self._settings)
             dispatcher.run()
@@ -76,10 +85,32 @@ class Uploads:
     def _dispatcher(self, ledger: Ledger, settings: Settings) -> Dispatcher:
         return Dispatcher(ledger, self._layout, self._target, settings, self._lines, self._activity, self._clock)
 
-    def _start_workers(self, crew: Crew, attempts: int | None) -> None:
+    def _wait_for_ledger(self) -> bool:
+        """Wait until the recorder has made it, or the card gives it out again; False when asked to end before."""
+        told = ""
+        while not self._lines.stop.is_set():
+            missing = self._missing()
+            if missing is None:
+                return True
+            if missing.cause != told and self._layout.ledger.exists():
+                log.warning("uploads from %s wait: %s", self._layout.root, missing)
+            told = missing.cause
+            self._clock.wait(self._lines.stop, _LEDGER_POLL_S)
+        return False
+
+    def _missing(self) -> KioskError | None:
+        try:
+            Ledger(self._layout.ledger, self._clock).close()
+        except KioskError as error:
+            if not error.retryable:
+                raise
+            return error
+        return None
+
+    def _start_workers(self, crew: Crew, name: str, attempts: int | None) -> None:
         standing = Standing(self._clock, quiet=attempts is not None)
         for number in range(self._settings.upload.parallel):
             worker = Worker(
                 self._target, self._pace, self._lines, self._activity, standing, self._clock, attempts=attempts
             )
-            crew.start(f"upload-{number}", worker.run)
+            crew.start(f"upload-{name}-{number}", worker.run)

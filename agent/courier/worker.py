@@ -32,7 +32,8 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT_S = 60.0
+LONGEST_WAIT_S = 30.0
+"""With the time a silent store is waited for less than a minute: so soon after an outage uploads go on."""
 
 LONGEST_ATTEMPT_S = 75.0
 """After that a target has answered or given up: its own time limits, and the body's way."""

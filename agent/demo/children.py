@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from agent.commands.starting import ending_with_parent
 from agent.errors import KioskError
 
 _SHOWN_LINES = 6
@@ -31,11 +31,10 @@ class Child:
         """Start `command`, an absolute path and its arguments. Raises KioskError when it can't be started."""
         self.name = name
         self._log = log
-        tied = [shutil.which("setpriv") or "", "--pdeathsig", "TERM", "--"]
         try:
             with log.open("ab") as words:
                 self._process = subprocess.Popen(
-                    [*(tied if tied[0] else ()), *command],
+                    [*ending_with_parent(), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=words,
                     stderr=subprocess.STDOUT,
@@ -92,14 +91,27 @@ def end_all(children: Sequence[Child], patience_s: float) -> None:
 class Wish:
     """Whether somebody wants this to end: Ctrl-C, SIGTERM, or the terminal was closed.
 
-    The first time is a wish, heard by whoever looks at `uttered`; the second is an order, KeyboardInterrupt.
+    The first time is a wish, heard by whoever looks at `uttered`; the second is an order, KeyboardInterrupt, which
+    comes at once or at the end of `held`.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.uttered = False
+        self._held = self._ordered = False
         self._before = {number: signal.signal(number, self._hear) for number in self._SIGNALS}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """For what must not be left half done, such as starting a process and noting that it was started."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._ordered:
+            raise KeyboardInterrupt
 
     def forget(self) -> None:
         """Handle signals as before."""
@@ -107,9 +119,12 @@ class Wish:
             signal.signal(number, handler)
 
     def _hear(self, _number: int, _frame: object) -> None:
-        if self.uttered:
+        if not self.uttered:
+            self.uttered = True
+        elif self._held:
+            self._ordered = True
+        else:
             raise KeyboardInterrupt
-        self.uttered = True
 
 
 def environment(**values: str) -> dict[str, str]:

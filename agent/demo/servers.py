@@ -81,7 +81,8 @@ class Store:
             "filer.localSocket": "filer.sock",
             **ports,
         }
-        command = [program, "mini", *(f"-{name}={value}" for name, value in options.items())]
+        # Otherwise it leaves what it has to say in /tmp, too.
+        command = [program, "-logtostderr", "mini", *(f"-{name}={value}" for name, value in options.items())]
         self.child = Child("SeaweedFS", command, log=log, environment=environment(), cwd=directory)
 
     def ready(self) -> bool:

@@ -20,9 +20,11 @@ A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock o
 from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, passing
 from agent.ledger.journal import Entry
 from agent.ledger.ledger import Ledger
+from agent.ledger.queries import ALWAYS_NS
 from agent.ledger.records import Boot, ClockState, Gap, GapReason, Segment, State, Tally
 
 __all__ = [
+    "ALWAYS_NS",
     "SCHEMA_VERSION",
     "Boot",
     "ClockState",

@@ -15,11 +15,13 @@ from agent.spool import SegmentName
 
 _TABLE = """
 CREATE TEMP TABLE IF NOT EXISTS found (
-    run TEXT NOT NULL, seq INTEGER NOT NULL, audio INTEGER NOT NULL, PRIMARY KEY (run, seq)) WITHOUT ROWID;
+    run TEXT NOT NULL, seq INTEGER NOT NULL, audio INTEGER NOT NULL, sidecar INTEGER NOT NULL,
+    PRIMARY KEY (run, seq)) WITHOUT ROWID;
 DELETE FROM found;
 """
 
 _WITHOUT_AUDIO = "NOT EXISTS (SELECT 1 FROM found WHERE run = segments.run AND seq = segments.seq AND audio)"
+_NOT_WHOLE = "NOT EXISTS (SELECT 1 FROM found WHERE run = segments.run AND seq = segments.seq AND audio AND sidecar)"
 
 
 class Census:
@@ -32,7 +34,9 @@ class Census:
         connection.execute("BEGIN")
         try:
             connection.executemany(
-                "INSERT INTO found VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET audio = audio OR excluded.audio", found
+                "INSERT INTO found VALUES (?1, ?2, ?3, NOT ?3) ON CONFLICT DO UPDATE "
+                "SET audio = audio OR excluded.audio, sidecar = sidecar OR excluded.sidecar",
+                found,
             )
         finally:
             # Also when the listing failed: an open transaction would swallow every later one.
@@ -43,8 +47,11 @@ class Census:
         return list(self._queries.select(f"WHERE present AND state = 'pending' AND {_WITHOUT_AUDIO}"))
 
     def settled(self) -> list[Segment]:
-        """Segments thought to be here that have been given up, or uploaded and removed."""
-        gone = f"state = 'acknowledged' AND {_WITHOUT_AUDIO}"
+        """Segments thought to be here that have been given up, or uploaded and removed.
+
+        Either file of an uploaded one tells of a removal when it is missing: a power cut may keep just one from going.
+        """
+        gone = f"state = 'acknowledged' AND {_NOT_WHOLE}"
         return list(self._queries.select(f"WHERE present AND (state NOT IN ('pending', 'acknowledged') OR ({gone}))"))
 
     def unlisted(self) -> list[SegmentName]:

@@ -68,29 +68,15 @@ class Database:
         """Raises KioskError when the file isn't there, can't be used or is a newer release's, LedgerDamaged."""
         self.path = path
         self._read_only = read_only
-        if not create and not path.exists():
-            raise KioskError(
-                "open ledger",
-                place=str(path),
-                cause="it does not exist",
-                hint="the recorder makes it: is it running, and is `spool.path` right?",
-                retryable=True,
-            )
+        if not create:
+            _refuse_without(path)
         with self.told_apart("open ledger"):
             self.connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-            if create:
-                self.connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute("PRAGMA synchronous = FULL")
-            self.connection.execute("PRAGMA temp_store = MEMORY")
-            self.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self.fresh = self._version() == 0
-            self._check_version(create=create)
-            if create and self.fresh:
-                self.connection.executescript(_SCHEMA)
-            # Read-only is asked of SQLite, not of the file: a WAL reader must be able to make the -shm file.
-            if read_only:
-                self.connection.execute("PRAGMA query_only = ON")
+            try:
+                self._set_up(create=create, read_only=read_only)
+            except BaseException:
+                self.connection.close()
+                raise
 
     def founded(self) -> None:
         """The first entry is made: last of all, because the courier takes the version for the sign to begin."""
@@ -142,6 +128,21 @@ class Database:
             raise
         self.connection.execute("COMMIT")
 
+    def _set_up(self, *, create: bool, read_only: bool) -> None:
+        if create:
+            self.connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = FULL")
+        self.connection.execute("PRAGMA temp_store = MEMORY")
+        self.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self.fresh = self._version() == 0
+        self._check_version(create=create)
+        if create and self.fresh:
+            self.connection.executescript(_SCHEMA)
+        # Read-only is asked of SQLite, not of the file: a WAL reader must be able to make the -shm file.
+        if read_only:
+            self.connection.execute("PRAGMA query_only = ON")
+
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -155,7 +156,6 @@ class Database:
                 hint="install the newer release again",
             )
         if self.fresh and not create:
-            self.connection.close()
             raise KioskError(
                 "open ledger",
                 place=str(self.path),
@@ -194,3 +194,25 @@ def _example() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
     connection.executescript(_SCHEMA)
     return connection
+
+
+def _refuse_without(path: Path) -> None:
+    """Raises KioskError when there is no such file, or none that this user may know of."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise KioskError(
+            "open ledger",
+            place=str(path),
+            cause="it does not exist",
+            hint="the recorder makes it: is it running, and is `spool.path` right?",
+            retryable=True,
+        ) from error
+    except OSError as error:
+        raise KioskError(
+            "open ledger",
+            place=str(path),
+            cause=error.strerror or str(error),
+            hint="run this as root or as the kiosk's own user",
+            retryable=not isinstance(error, PermissionError),
+        ) from error

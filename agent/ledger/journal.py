@@ -62,14 +62,25 @@ class Journal:
 
     def entries(self, since: int = 0) -> Iterator[Entry]:
         """The entries in order, from after sequence number `since`. Raises ValueError at one that can't be read."""
-        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows(since):
+        return self._select("WHERE seq > ? ORDER BY seq", (since,))
+
+    def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Entry]:
+        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows(where, values):
             yield Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
+
+    def of_kind(self, kind: str) -> Iterator[Entry]:
+        """The entries of one kind, in order. Reads the whole journal: for rare questions."""
+        return (entry for entry in self._select("WHERE kind = ? ORDER BY seq", (kind,)))
+
+    def last_of_kind(self, kind: str) -> Entry | None:
+        """The newest entry of one kind. As `of_kind`, unless it's among the last ones."""
+        return next(self._select("WHERE kind = ? ORDER BY seq DESC LIMIT 1", (kind,)), None)
 
     def broken_link(self) -> int | None:
         """Sequence number of the first entry whose hash doesn't follow from the one before, or None."""
         previous = _GENESIS
         expected = None
-        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows(0):
+        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows("ORDER BY seq", ()):
             if expected not in (None, seq):
                 return int(seq)
             try:
@@ -83,10 +94,9 @@ class Journal:
             previous, expected = digest, seq + 1
         return None
 
-    def _rows(self, since: int) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
         return self._db.execute(
-            "SELECT seq, epoch, at_ns, boot, mono_ns, kind, body, hash FROM journal WHERE seq > ? ORDER BY seq",
-            (since,),
+            f"SELECT seq, epoch, at_ns, boot, mono_ns, kind, body, hash FROM journal {where}", values
         )
 
     def _enter(self, seq: int, previous: bytes, epoch: str, kind: str, body: dict[str, Any]) -> None:

@@ -108,6 +108,11 @@ class Ledger(Queries):
         """Sequence number of the first journal entry whose hash doesn't follow from the one before, or None."""
         return self._journal.broken_link()
 
+    def now_ns(self) -> int:
+        """Wall time by what is known of this boot; the machine's own clock may be wrong where the store's was right."""
+        offset_ns = self._offset_ns()
+        return self._clock.wall_ns() if offset_ns is None else offset_ns + self._clock.monotonic_ns()
+
     # What the recorder writes.
 
     def begin_boot(self, offset_ns: int, clock: ClockState) -> None:
@@ -128,10 +133,26 @@ class Ledger(Queries):
     def retime(self, boot: Boot) -> None:
         """Repair the offset of a boot; everything of it that has no key yet moves along."""
         with self.transaction():
+            if boot.boot == self._clock.boot:
+                self._move_settled(boot.offset_ns)
             self._journal.append("retimed", of=boot.boot, offset_ns=boot.offset_ns, clock=boot.clock)
             self._db.execute(
                 "UPDATE boots SET offset_ns = ?, clock = ? WHERE boot = ?", (boot.offset_ns, boot.clock, boot.boot)
             )
+
+    def _move_settled(self, offset_ns: int) -> None:
+        """What was settled in this boot isn't older or younger because the clock turned out to be wrong."""
+        known_ns = self._offset_ns()
+        if known_ns is None:
+            return
+        self._db.execute(
+            "UPDATE segments SET settled_ns = settled_ns + ? WHERE present AND settled_ns BETWEEN ? AND ?",
+            (offset_ns - known_ns, known_ns, known_ns + self._clock.monotonic_ns()),
+        )
+
+    def _offset_ns(self) -> int | None:
+        row = self._db.execute("SELECT offset_ns FROM boots WHERE boot = ?", (self._clock.boot,)).fetchone()
+        return None if row is None else int(row[0])
 
     def seal(self, segment: Segment) -> None:
         """Enter a segment whose files already are durable under `sealed/`."""
@@ -178,7 +199,7 @@ class Ledger(Queries):
             changed = self._db.execute(
                 "UPDATE segments SET state = ?, reason = ?, settled_ns = ? "
                 "WHERE run = ? AND seq = ? AND state != 'acknowledged'",
-                (state, reason, self._clock.wall_ns(), name.run, name.seq),
+                (state, reason, self.now_ns(), name.run, name.seq),
             )
             if not changed.rowcount:
                 return False
@@ -202,16 +223,53 @@ class Ledger(Queries):
         with self.transaction():
             self._db.execute("UPDATE segments SET present = 1 WHERE run = ? AND seq = ?", (name.run, name.seq))
 
+    # What the recorder writes when it records in memory (agent.recorder.homecoming).
+
+    def went_direct(self, cause: str, cut: tuple[SegmentName, int] | None) -> None:
+        """Enter, in the ledger in memory, why it is used; of a segment on the card only so many frames count."""
+        body: dict[str, object] = {"cause": cause}
+        if cut is not None:
+            name, frames = cut
+            body |= {"run": name.run, "seq": name.seq, "frames": frames}
+        with self.transaction():
+            self._journal.append("direct", **body)
+
+    def cuts(self) -> dict[SegmentName, int]:
+        """Segments on the card of which only so many frames count."""
+        found = (entry.body for entry in self._journal.of_kind("direct") if "frames" in entry.body)
+        return {SegmentName(body["run"], body["seq"]): body["frames"] for body in found}
+
+    def came_home(self, epoch: str, until: int, counters: dict[str, float]) -> None:
+        """Enter that another ledger's journal was taken over up to sequence number `until`, with what it counted."""
+        with self.transaction():
+            self._journal.append("merged", epoch=epoch, until=until, counters=counters)
+
+    def home_until(self, epoch: str) -> tuple[int, dict[str, float]]:
+        """Up to where another ledger's journal was taken over before, and what it had counted; 0 and {} if never."""
+        last = self._journal.last_of_kind("merged")
+        return (last.body["until"], last.body["counters"]) if last and last.body["epoch"] == epoch else (0, {})
+
+    def went_home(self, counters: dict[str, float]) -> None:
+        """Enter, in the ledger in memory, that the card's ledger has taken over what was counted so far."""
+        with self.transaction():
+            self._journal.append("home", counters=counters)
+
+    def home_base(self) -> dict[str, float]:
+        """What was counted here and is counted on the card since; {} in the card's own ledger."""
+        last = self._journal.last_of_kind("home")
+        return last.body["counters"] if last else {}
+
     # What the courier writes.
 
     def fix_key(self, name: SegmentName, key: str, clock: ClockState) -> None:
-        """Fix the object key of a segment, before the first attempt and for ever."""
+        """Fix the object key of a segment, before the first attempt and for ever. A key that is there stays."""
         with self.transaction():
-            self._journal.append("keyed", run=name.run, seq=name.seq, key=key, clock=clock)
-            self._db.execute(
+            changed = self._db.execute(
                 "UPDATE segments SET key = ?, key_clock = ? WHERE run = ? AND seq = ? AND key IS NULL",
                 (key, clock, name.run, name.seq),
             )
+            if changed.rowcount:
+                self._journal.append("keyed", run=name.run, seq=name.seq, key=key, clock=clock)
 
     def acknowledge(self, name: SegmentName, how: str) -> None:
         """Enter that the store verifiably holds this segment. Also for one that was evicted meanwhile."""
@@ -219,7 +277,7 @@ class Ledger(Queries):
             self._journal.append("acknowledged", run=name.run, seq=name.seq, how=how)
             self._db.execute(
                 "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
-                (how, self._clock.wall_ns(), name.run, name.seq),
+                (how, self.now_ns(), name.run, name.seq),
             )
 
     # What both count.

@@ -12,6 +12,9 @@ from agent.spool import SegmentName
 SEGMENT_COLUMNS: Final = ", ".join(Segment.__slots__)
 """The columns of `segments` are the fields of `Segment`, by name."""
 
+ALWAYS_NS: Final = -(2**63)
+"""Before everything."""
+
 _RECENT: Final = 50_000
 """A month of minutes: whoever hasn't uploaded for that long hears "never"."""
 
@@ -50,14 +53,18 @@ class Queries:
         chosen, values = ("", ()) if state is None else ("AND state = ?", (state,))
         return self.select(f"WHERE present {chosen} ORDER BY id {order} LIMIT ?", (*values, limit))
 
-    def uploaded_by(self, settled_ns: int) -> Iterator[Segment]:
-        """Segments here that were acknowledged at or before a wall time, oldest first."""
-        return self.select("WHERE present AND state = 'acknowledged' AND settled_ns <= ? ORDER BY id", (settled_ns,))
-
-    def pending_until(self, boot: str, end_ns: int) -> Iterator[Segment]:
-        """Segments of `boot` here that wait for upload and ended at or before `end_ns`, oldest first."""
+    def uploaded_by(self, settled_ns: int, *, after_ns: int = ALWAYS_NS) -> Iterator[Segment]:
+        """Segments here that were acknowledged at or before a wall time, and after another, oldest first."""
         return self.select(
-            "WHERE present AND state = 'pending' AND boot = ? AND end_ns <= ? ORDER BY id", (boot, end_ns)
+            "WHERE present AND state = 'acknowledged' AND settled_ns <= ? AND settled_ns > ? ORDER BY id",
+            (settled_ns, after_ns),
+        )
+
+    def pending_until(self, boot: str, end_ns: int, *, after_ns: int = ALWAYS_NS) -> Iterator[Segment]:
+        """Segments of `boot` here that wait for upload and ended at or before `end_ns` and after another moment."""
+        return self.select(
+            "WHERE present AND state = 'pending' AND boot = ? AND end_ns <= ? AND end_ns > ? ORDER BY id",
+            (boot, end_ns, after_ns),
         )
 
     def provisional(self) -> Iterator[Segment]:

@@ -95,7 +95,6 @@ class Capture:
             if not error.retryable and self._vitals.microphone == "starting":
                 raise
             self._missing(error)
-            self._clock.wait(self._stop, RETRY_S)
 
     def _listen(self, microphone: Microphone) -> None:
         try:
@@ -132,13 +131,18 @@ class Capture:
         vitals.drift_ppm = self._drift.heard(block.frames, block.ended_ns)
 
     def _missing(self, error: KioskError) -> None:
+        """Look for the microphone: at once, then every `RETRY_S`, also for one that opens but can't be read."""
+        known, self._vitals.trouble = self._vitals.trouble, str(error)
         if self._vitals.microphone != "waiting_for_microphone":
             log.error("%s", error)
             self._lose("unplugged")
             self._vitals.microphone = "waiting_for_microphone"
-        else:
-            self._close()
-        self._vitals.trouble = str(error)
+            return
+        if not error.retryable and str(error) != known:
+            # Another microphone came back, or a setting is wrong: that needs a person, unlike mere absence.
+            log.error("%s", error)
+        self._close()
+        self._clock.wait(self._stop, RETRY_S)
 
     def _lose(self, reason: GapReason) -> None:
         self._close()

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.ledger import Boot, Ledger, Segment
 from agent.recorder.removal import quarantine, remove_files, set_damaged_aside
 from agent.recorder.segment import hash_file, move_into_sealed
+from agent.recorder.succession import Cut
 from agent.salvage import Empty, Unclear, judge
 from agent.sidecar import (
     CLOCKS,
@@ -72,22 +73,30 @@ class Recovered:
         return any(getattr(self, name) for name in Recovered.__slots__)
 
 
-def recover(layout: Layout, ledger: Ledger) -> Recovered:
-    """Make spool and ledger agree. Durable on return. Raises OSError when the card fails."""
+def recover(layout: Layout, ledger: Ledger, cuts: Iterable[Cut] = ()) -> Recovered:
+    """Make spool and ledger agree. Durable on return. Raises OSError when the card fails.
+
+    `cuts` are unfinished segments of which only the beginning counts: the rest was recorded again elsewhere.
+    """
     done = Recovered()
     _finish_moves(layout)
     # Sealed files first: they are older than what was being written, and a rebuilt ledger is entered in order.
     _reconcile(layout, ledger, done)
-    _recover_parts(layout, ledger, done)
+    _recover_parts(layout, ledger, {cut.name: cut.frames for cut in cuts}, done)
     for entry in list(files_below(layout.open)):
         _set_stranger_aside(layout, entry, done)
+    if done:
+        # What was removed must stay away: its room is given to the next recording.
+        for directory in (layout.open, layout.sealed):
+            sync_directory(directory)
     return done
 
 
-def _recover_parts(layout: Layout, ledger: Ledger, done: Recovered) -> None:
+def _recover_parts(layout: Layout, ledger: Ledger, cuts: dict[SegmentName, int], done: Recovered) -> None:
     found = _stems(layout.open)
     for stem in sorted(found[PART_SUFFIX] | found[META_SUFFIX]):
-        _recover_open(layout, ledger, SegmentName.parse(stem), done)
+        name = SegmentName.parse(stem)
+        _recover_open(layout, ledger, name, cuts.get(name), done)
 
 
 def _finish_moves(layout: Layout) -> None:
@@ -106,12 +115,12 @@ def _finish_moves(layout: Layout) -> None:
     sync_directory(layout.sealed)
 
 
-def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, done: Recovered) -> None:
+def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, most_frames: int | None, done: Recovered) -> None:
     files = (layout.part(name), layout.open_meta(name))
     if ledger.segment(name) is not None:
         _set_aside(layout, ledger, name, "it is being written although the ledger has it sealed", done)
         return
-    found = judge(layout, name)
+    found = judge(layout, name, most_frames)
     if isinstance(found, Unclear):
         _set_aside(layout, ledger, name, found.why, done)
     elif isinstance(found, Empty):

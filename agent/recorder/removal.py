@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def remove_files(layout: Layout, name: SegmentName) -> int:
     """Delete a settled segment's files, returning the bytes freed.
 
-    Not durable by itself: recovery removes what comes back.
+    Not durable by itself: recovery removes what comes back, be it one of both or both.
     """
     freed = 0
     for path in (layout.audio(name), layout.meta(name)):

@@ -3,6 +3,11 @@
 Everything under `spool/` is counted to the byte. Before a segment begins, room for the largest it could become is
 reserved, so the cap holds at every moment. What goes first: uploaded recordings, oldest first; then, loudly, those
 not uploaded yet, oldest first; never the one being written.
+
+Within a boot an age is monotonic time, which nobody can step. Of earlier boots the wall clock tells, and it may be
+wrong, also when it counts as synchronised. A recording that passes its age while we watch goes at once. One that is
+far past it when it's first looked at got there by a jump of the clock or a long time without power: it stays for some
+hours, in which it can be uploaded and the clock be put right.
 """
 
 from __future__ import annotations
@@ -16,16 +21,25 @@ from zoneinfo import ZoneInfo
 
 from agent.contract.keys import utc
 from agent.hours import closed_throughout
-from agent.ledger import Ledger, Segment
+from agent.ledger import ALWAYS_NS, Ledger, Segment
 from agent.recorder.removal import remove_files, set_damaged_aside
 from agent.settings import Settings
-from agent.spool import Layout, SegmentFile, SegmentName, files_below
+from agent.spool import Layout, SegmentFile, SegmentName, files_below, sync_directory
+from agent.units import NS_PER_S
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
 _RESUME_SEGMENTS = 2
 """With `when_full = "stop"`: how many segments must fit again before recording resumes."""
+
+_FAR_PAST_NS = 86400 * NS_PER_S
+_GRACE_NS = 6 * 3600 * NS_PER_S
+"""How long the clock has to stay as it is before what it puts far past its age is given up: less than a clinic's day,
+so that a kiosk which is switched off at night keeps to its ages."""
+
+_JUMP_NS = 60 * NS_PER_S
+_NEVER_NS = 2**63 - 1
 
 
 def victims(candidates: Iterable[Segment], excess: int) -> Iterator[Segment]:
@@ -49,8 +63,14 @@ class Retention:
         self._ledger = ledger
         self._clock = clock
         self._stopped = False
+        self._offset_ns: int | None = None
+        """The trusted offset of this boot, and since when it is what it is."""
+        self._offset_since_ns = 0
+        self._grace_told = False
         self._removed: set[SegmentName] = set()
         """Files gone since the last commit: what they were was durable before, that they're gone may wait."""
+        self._may_return = 0
+        """Bytes of removed files that a power cut could still bring back."""
         self.used = 0
         """Bytes of everything under `spool/` but the segment being written, whose room is reserved."""
         self.recount()
@@ -81,20 +101,29 @@ class Retention:
             self._give_up_oldest(excess)
             excess = self._excess(wanted)
         self._stopped = excess > 0
+        if not self._stopped:
+            self._keep_away()
         return not self._stopped
 
     def tidy(self) -> None:
         """Remove what has been here long enough, and set aside what the courier found damaged."""
-        now_ns = self._clock.wall_ns()
-        self._remove(self._not_gone(self._ledger.uploaded_by(now_ns - self._limits.keep_uploaded.ns)))
         trusted = {boot.boot: boot.offset_ns for boot in self._ledger.boots() if boot.clock != "unsynchronised"}
         offset_ns = trusted.get(self._clock.boot)
+        far_past_ns = _FAR_PAST_NS if self._is_in_doubt(offset_ns) else _NEVER_NS
+        self._remove_uploaded(far_past_ns)
         if offset_ns is not None:
             # An age takes two right times: a machine that woke up in 2099 must not give everything up.
-            self._expire(trusted, offset_ns + self._clock.monotonic_ns())
+            self._expire(trusted, offset_ns + self._clock.monotonic_ns(), far_past_ns)
         self._erase_outside_hours(trusted)
         self._set_damaged_aside()
         self._trim_quarantine()
+
+    def _keep_away(self) -> None:
+        """Where what was removed would no longer fit beside what comes now, make its removal durable first."""
+        if self._may_return and self._excess(self._reserve) + self._may_return > 0:
+            for directory in (self._layout.sealed, self._layout.quarantine):
+                sync_directory(directory)
+            self._may_return = 0
 
     def _excess(self, wanted: int) -> int:
         """Bytes that have to go before `wanted` more may come."""
@@ -106,10 +135,18 @@ class Retention:
         # A file that is gone is still `present` in the ledger until the next commit.
         return (segment for segment in segments if segment.name not in self._removed)
 
+    def remove(self, name: SegmentName) -> None:
+        """Remove the files of a segment that the ledger has settled."""
+        self._gone(remove_files(self._layout, name))
+        self._removed.add(name)
+
     def _remove(self, segments: Iterable[Segment]) -> None:
         for segment in list(segments):
-            self.used -= remove_files(self._layout, segment.name)
-            self._removed.add(segment.name)
+            self.remove(segment.name)
+
+    def _gone(self, size: int) -> None:
+        self.used -= size
+        self._may_return += size
 
     def _give_up_oldest(self, excess: int) -> None:
         # When even everything wouldn't do, somebody else is filling the card: giving up recordings helps nobody.
@@ -118,11 +155,30 @@ class Retention:
             cause = "cap" if self.used + self._reserve > self._limits.cap else "keep_free"
             self._evict(list(victims(self._ledger.kept("pending"), excess)), cause)
 
-    def _expire(self, trusted: dict[str, int], now_ns: int) -> None:
-        if self._limits.max_age:
-            horizon_ns = now_ns - self._limits.max_age.ns
-            for boot, offset_ns in trusted.items():
-                self._evict(list(self._ledger.pending_until(boot, horizon_ns - offset_ns)), "max_age")
+    def _is_in_doubt(self, offset_ns: int | None) -> bool:
+        """Whether ages by this clock are too new to be believed when they say that much is far too old."""
+        now_ns = self._clock.monotonic_ns()
+        known_ns, self._offset_ns = self._offset_ns, offset_ns
+        if known_ns is None or offset_ns is None or abs(offset_ns - known_ns) > _JUMP_NS:
+            self._offset_since_ns, self._grace_told = now_ns, False
+        return now_ns - self._offset_since_ns < _GRACE_NS
+
+    def _remove_uploaded(self, far_past_ns: int) -> None:
+        keep = self._limits.keep_uploaded
+        until_ns = self._ledger.now_ns() - keep.ns if keep else _NEVER_NS
+        after_ns = max(until_ns - far_past_ns, ALWAYS_NS) if keep else ALWAYS_NS
+        self._remove(self._not_gone(self._ledger.uploaded_by(until_ns, after_ns=after_ns)))
+
+    def _expire(self, trusted: dict[str, int], now_ns: int, far_past_ns: int) -> None:
+        if not self._limits.max_age:
+            return
+        for boot, offset_ns in trusted.items():
+            end_ns = now_ns - self._limits.max_age.ns - offset_ns
+            after_ns = ALWAYS_NS if boot == self._clock.boot else max(end_ns - far_past_ns, ALWAYS_NS)
+            self._evict(list(self._ledger.pending_until(boot, end_ns, after_ns=after_ns)), "max_age")
+            if not self._grace_told and after_ns > ALWAYS_NS and any(self._ledger.pending_until(boot, after_ns)):
+                self._grace_told = True
+                log.warning("by the clock, recordings that wait for upload are suddenly far older than `max_age`")
 
     def _erase_outside_hours(self, trusted: dict[str, int]) -> None:
         """Judge what was recorded while the clock couldn't tell clinic hours, now that it can (DESIGN §4)."""
@@ -173,7 +229,7 @@ class Retention:
             log.warning("quarantined file %s was given up: quarantine_cap", path.name)
             path.unlink()
             excess -= stat.st_size
-            self.used -= stat.st_size
+            self._gone(stat.st_size)
 
     def _give_up_quarantined(self, name: SegmentName) -> None:
         """Enter it with the first of its files that goes."""

@@ -51,6 +51,8 @@ class SegmentWriter:
         self._records = 0
         self.durable_end_ns = header.begin_ns
         """Up to where recovery would find this segment."""
+        self.durable_frames = 0
+        """How many frames that are."""
         self._fed = 0
         self._directory_synced = False
         self._meta_fd = os.open(self._meta, _CREATE, 0o640)
@@ -99,7 +101,7 @@ class SegmentWriter:
         if not self._directory_synced:
             sync_directory(self._layout.open)
             self._directory_synced = True
-        self.durable_end_ns = self._whole_end_ns
+        self.durable_frames, self.durable_end_ns = self._whole_frames, self._whole_end_ns
         return True
 
     def seal(self, *, end_ns: int) -> Segment:
@@ -111,7 +113,7 @@ class SegmentWriter:
         os.fsync(self._audio_fd)
         final = self._record(END, self._hash.digest(), end_ns)
         os.fsync(self._meta_fd)
-        self.durable_end_ns = end_ns
+        self.durable_frames, self.durable_end_ns = self._fed, end_ns
         self.close()
         name = self.header.name
         move_into_sealed(self._layout, self._part, self._meta, self._layout.audio(name), self._layout.meta(name))

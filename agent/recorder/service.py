@@ -1,8 +1,9 @@
 """The recorder process: the one place where its objects are built, and its supervision.
 
-Three threads: `capture` (microphone → ring), `writer` (ring → card, and the status picture once a turn), main (this
-one: the clock, watching the others). Capture starts first, so that the room is heard while recovery still looks at a
-large spool. A thread that dies ends the process; whoever started it starts it again.
+Three threads: `capture` (microphone → ring), `card` (ring → card, and the status picture once a turn), main (this
+one: watching the others; it never touches the card). When the card can't be used, a fourth records in memory
+(agent.recorder.paths). Capture starts first, so that the room is heard while recovery still looks at a large spool. A
+thread that dies ends the process; whoever started it starts it again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -18,26 +20,29 @@ from zoneinfo import ZoneInfo
 from agent.contract.keys import utc
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, KioskError
 from agent.hours import is_open
-from agent.ledger import Ledger
+from agent.ledger import Boot, ClockState
 from agent.recorder.capture import PERIOD_S, Capture
 from agent.recorder.drift import Drift
-from agent.recorder.rebuild import open_recovered
-from agent.recorder.retention import Retention
+from agent.recorder.paths import STALL_S, Paths
 from agent.recorder.ring import Ring
-from agent.recorder.timekeeper import Timekeeper
 from agent.recorder.vitals import Vitals
-from agent.recorder.writer import Writer
 from agent.settings import Settings
-from agent.spool import InstanceLock, Layout
 from agent.status import RecorderState, RecorderStatus, runtime_directory, write_status
+from agent.units import NS_PER_S
 from hw.alsa import Microphone
 from hw.clock import Clock
 from hw.process import forbid_core_dumps, lock_memory
 
 log = logging.getLogger(__name__)
 
-_STATUS_S: Final = 1.0
-_CLOCK_CHECK_S: Final = 5.0
+_WATCH_S: Final = 5.0
+"""How often the main thread looks at the others; nobody else wakes it."""
+
+_STALE_NS: Final = 3 * NS_PER_S
+"""A status picture that old is renewed by the main thread: the writer may be stuck."""
+
+_LAST_WORDS_S: Final = 20.0
+"""At the end: how long to wait for a thread that a stuck card doesn't let go."""
 
 
 class RecorderService:
@@ -46,18 +51,19 @@ class RecorderService:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._layout = Layout(settings.spool.path)
         self._runtime = runtime_directory()
         self._vitals = Vitals()
         self._ring = Ring(settings.capture.ring_seconds * settings.capture.rate)
         self._stop = threading.Event()
-        self._ready = threading.Event()
-        """Set when the writer has opened the ledger and recovered the spool."""
         self._failure: BaseException | None = None
         self._state: RecorderState = "starting"
         self._since_ns = clock.monotonic_ns()
-        self._vitals.offset_ns = clock.wall_ns() - clock.monotonic_ns()
-        self._vitals.clock_trusted = clock.synchronised()
+        self._published_ns = self._since_ns
+        synchronised: ClockState = "synchronised" if clock.synchronised() else "unsynchronised"
+        self._vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), synchronised)
+        self._paths = Paths(
+            settings, self._ring, clock, self._vitals, self._runtime, self._stop, lambda: self._publish(self._current())
+        )
         self._zone = ZoneInfo(settings.device.timezone)
         self._capture = Capture(
             self._open_microphone,
@@ -71,9 +77,8 @@ class RecorderService:
 
     def run(self) -> int:
         """Record until SIGTERM or SIGINT. Returns the exit status; raises KioskError when it can't begin."""
-        self._layout.create()
+        self._paths.lock()
         self._runtime.mkdir(parents=True, exist_ok=True)
-        lock = InstanceLock(self._layout, "recorder")
         forbid_core_dumps()
         try:
             lock_memory()
@@ -81,17 +86,16 @@ class RecorderService:
             log.info("memory is not locked (%s): audio could reach swap, if there is any", error.strerror)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
+        # Daemons: what a card has stuck in the kernel must not keep the process from ending.
         threads = [
-            threading.Thread(target=self._guarded, args=(body,), name=name)
-            for name, body in (("capture", self._capture.run), ("writer", self._write))
+            threading.Thread(target=self._guarded, args=(body,), name=name, daemon=True)
+            for name, body in (("capture", self._capture.run), ("card", self._paths.run))
         ]
         for thread in threads:
             thread.start()
         self._guarded(self._supervise)
-        for thread in threads:
-            thread.join()
+        self._wait_for(threads)
         self._publish("stopped")
-        lock.release()
         return self._exit_status()
 
     def stop(self) -> None:
@@ -107,34 +111,23 @@ class RecorderService:
             self._ring.close()
             self.stop()
 
-    def _write(self) -> None:
-        ledger, recovered = open_recovered(self._layout, self._clock)
-        with ledger:
-            if recovered:
-                log.info("recovered segments: %s", recovered)
-            # After recovery, which may have to enter earlier boots first.
-            synchronised = self._clock.synchronised()
-            offset_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
-            ledger.begin_boot(offset_ns, "synchronised" if synchronised else "unsynchronised")
-            retention = Retention(self._layout, self._settings, ledger, self._clock)
-            writer = Writer(self._settings, self._layout, ledger, retention, self._ring, self._clock, self._vitals)
-            self._ready.set()
-            while writer.step():
-                self._publish(self._current_state())
-
     def _supervise(self) -> None:
-        while not self._ready.is_set() and not self._stop.is_set():
-            self._publish(self._current_state())
-            self._clock.wait(self._ready, _STATUS_S)
-        if self._stop.is_set():
-            return
-        with Ledger(self._layout.ledger, self._clock) as ledger:
-            timekeeper = Timekeeper(ledger, self._clock)
-            while not self._stop.is_set():
-                boot = timekeeper.check()
-                self._vitals.offset_ns = boot.offset_ns
-                self._vitals.clock_trusted = boot.clock != "unsynchronised"
-                self._clock.wait(self._stop, _CLOCK_CHECK_S)
+        self._publish(self._current())
+        while not self._clock.wait(self._stop, _WATCH_S):
+            self._look_around()
+
+    def _look_around(self) -> None:
+        self._paths.watch()
+        if self._clock.monotonic_ns() - self._published_ns > _STALE_NS:
+            self._publish(self._current())
+
+    def _wait_for(self, threads: list[threading.Thread]) -> None:
+        """Until everybody has ended; a stuck card is given a while, and then up."""
+        deadline_s = time.monotonic() + STALL_S + _LAST_WORDS_S
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline_s:
+            for thread in threads:
+                thread.join(1.0)
+            self._guarded(self._paths.watch)
 
     def _exit_status(self) -> int:
         failure = self._failure
@@ -155,15 +148,15 @@ class RecorderService:
         if self._settings.capture.mode != "scheduled" or not self._vitals.clock_trusted:
             return True
         # By the ledger's offset: the machine's own clock may be wrong where the store's was found right.
-        now = utc(self._vitals.offset_ns + self._clock.monotonic_ns())
+        now = utc(self._vitals.boot.offset_ns + self._clock.monotonic_ns())
         return is_open(self._settings.recording_week, self._zone, now)
 
-    def _current_state(self) -> RecorderState:
+    def _current(self) -> RecorderState:
         vitals = self._vitals
         return vitals.storage if vitals.microphone == "recording" else vitals.microphone
 
     def _publish(self, state: RecorderState) -> None:
-        now_ns = self._clock.monotonic_ns()
+        now_ns = self._published_ns = self._clock.monotonic_ns()
         if state != self._state:
             self._state, self._since_ns = state, now_ns
         vitals = self._vitals
@@ -174,11 +167,12 @@ class RecorderService:
             state=state,
             since_ns=self._since_ns,
             updated_ns=now_ns,
-            trouble=vitals.trouble or vitals.storage_trouble,
+            trouble=vitals.trouble or self._paths.trouble or vitals.storage_trouble,
             level_rms_dbfs=round(levels.rms_dbfs, 1) if levels else None,
             level_peak_dbfs=round(levels.peak_dbfs, 1) if levels else None,
             clipped_pct=round(levels.clipped_pct, 2) if levels else None,
             first_frame_ns=vitals.first_frame_ns,
+            path=self._paths.path,
             run=vitals.run,
             segment_seconds=round(vitals.segment_seconds, 1),
             ring_seconds=round(self._ring.frames / self._settings.capture.rate, 1),

@@ -7,6 +7,7 @@ begins, however many reasons follow each other in between.
 from __future__ import annotations
 
 from agent.ledger import Gap, GapReason
+from agent.recorder.succession import Accounted
 from agent.units import NS_PER_S
 
 CHECKPOINT_NS = 600 * NS_PER_S
@@ -16,22 +17,29 @@ CHECKPOINT_NS = 600 * NS_PER_S
 class Silence:
     """Turns breaks and new beginnings into gaps that tile."""
 
-    def __init__(self, boot: str, last_end: tuple[str, int] | None) -> None:
-        """`last_end` is where the ledger's account ended before this process began; None on the very first start."""
+    def __init__(self, boot: str, accounted: Accounted | None) -> None:
+        """`accounted` is how far the account goes before this writer began; None on the very first start."""
         self._boot = boot
         self._previous: str | None = None
         self._from_ns: int | None = None
-        self._reason: GapReason = "restart"
-        if last_end is not None:
-            last_boot, self._from_ns = last_end
-            if last_boot != boot:
-                self._previous = last_boot
+        self._reason: GapReason | None = "restart"
+        if accounted is not None:
+            self._from_ns, self._reason = accounted.end_ns, accounted.reason
+            if accounted.boot != boot:
+                self._previous = accounted.boot
                 self._reason = "power_off"
 
     @property
     def silent(self) -> bool:
         """Whether a gap is open."""
         return self._from_ns is not None
+
+    @property
+    def accounted(self) -> Accounted | None:
+        """Where the open gap begins, and why it's there."""
+        if self._from_ns is None:
+            return None
+        return Accounted(self._previous or self._boot, self._from_ns, self._reason)
 
     def begin(self, reason: GapReason, end_ns: int) -> None:
         """Recording ended at `end_ns`."""
@@ -43,6 +51,10 @@ class Silence:
             self.begin(reason, at_ns)
             return []
         if reason == self._reason:
+            return []
+        if self._reason is None:
+            # Another writer's run ended here, and it didn't know yet that it would.
+            self._reason = reason
             return []
         over = self._piece(at_ns)
         self._reason = reason
@@ -61,13 +73,15 @@ class Silence:
         return self._piece(now_ns) if force or now_ns - self._from_ns >= CHECKPOINT_NS else []
 
     def earliest_begin(self, begin_ns: int) -> int:
-        """`begin_ns`, unless it lies before the end of what is already accounted for."""
+        """`begin_ns`, unless it lies before the end of what is already accounted for, or follows it without a gap."""
         if self._from_ns is None or self._previous is not None:
             return begin_ns
+        if self._reason is None:
+            return self._from_ns
         return max(begin_ns, self._from_ns)
 
     def _piece(self, end_ns: int) -> list[Gap]:
-        if self._from_ns is None:
+        if self._from_ns is None or self._reason is None:
             return []
         end_ns = end_ns if self._previous else max(end_ns, self._from_ns)
         gap = Gap(self._boot, self._from_ns, end_ns, self._reason, self._previous)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from agent.ledger import Boot
 from agent.recorder.levels import Levels
 from agent.status import RecorderState
 
@@ -38,6 +39,10 @@ class Vitals:
     used_bytes: int = 0
     sync_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=200))
     """How long the last syncs took."""
-    offset_ns: int = 0
-    """The ledger's offset of this boot, and below whether it can be trusted. Both are the main thread's."""
-    clock_trusted: bool = False
+    boot: Boot = field(default_factory=lambda: Boot("", 0, "unsynchronised"))
+    """What the ledger knows of this boot: its offset, and how far that is to be trusted."""
+
+    @property
+    def clock_trusted(self) -> bool:
+        """Whether this boot's times can be told in hours and dates."""
+        return self.boot.clock != "unsynchronised"

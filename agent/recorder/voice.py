@@ -8,6 +8,7 @@ was noticed is held in RAM and recorded with it; audio goes on being recorded fo
 from __future__ import annotations
 
 from collections import deque
+from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -66,6 +67,16 @@ class VoiceGate:
         self._held: deque[Block] = deque()
         self._last_voice_ns: Nanoseconds | None = None
 
+    def successor(self) -> VoiceGate:
+        """One that goes on from here, without the audio held back."""
+        gate = deepcopy(self)
+        gate.drop_preroll()
+        return gate
+
+    def drop_preroll(self) -> None:
+        """Forget what is held back."""
+        self._held.clear()
+
     @property
     def open(self) -> bool:
         """Whether audio passes."""
@@ -88,7 +99,7 @@ class VoiceGate:
 
     def interrupted(self) -> None:
         """The stream broke: what is held belongs to a run that is over."""
-        self._held.clear()
+        self.drop_preroll()
         self._last_voice_ns = None
 
     def _hold(self, block: Block) -> None:

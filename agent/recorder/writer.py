@@ -1,51 +1,44 @@
-"""The writer thread: ring to card, and the account of what it holds.
+"""A writer: ring to card, and the account of all the time.
 
 A run is gap-free audio. Any break ends the run and its segment; the next block begins another run, after a gap that
-says why and how long. Within a run segments follow each other without losing a sample.
+says why and how long.
+
+A writer serves one spool. When the card fails it raises CardFailed and is done: whoever comes next goes on with what
+wasn't durable, at the very frame. When the card is stuck, another writer takes over and this one finishes what it has
+whenever the card lets it (agent.recorder.paths).
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
-import sqlite3
+import threading
+import time
 from collections.abc import Iterable
 from typing import Final
 
-import numpy as np
-
 from agent.ledger import Gap, GapReason, Ledger
-from agent.recorder.levels import measure
-from agent.recorder.recovery import recover
+from agent.recorder.intake import Intake
 from agent.recorder.retention import Retention
 from agent.recorder.ring import Break, Ring
-from agent.recorder.segment import SegmentWriter
+from agent.recorder.run import Run, Shelf
 from agent.recorder.silence import Silence
+from agent.recorder.succession import CARD_ERRORS, Accounted, CardFailed, Succession
 from agent.recorder.vitals import Vitals
 from agent.recorder.voice import VoiceGate
 from agent.settings import Settings
-from agent.sidecar import Header
-from agent.spool import Layout, SegmentName
-from agent.units import NS_PER_S, Frames
+from agent.spool import Layout
+from agent.units import NS_PER_S
 from hw.alsa import Block
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_BATCH_S: Final = 1.0
-"""Audio is worked on in batches: few wake-ups and vectorised levels (docs/adr/0005)."""
-
 _TIDY_NS: Final = 10 * NS_PER_S
 """While nothing is sealed, what was uploaded meanwhile is removed this often."""
 
-_CARD_ERRORS: Final = (OSError, sqlite3.OperationalError)
-
-_CARD_RETRY_NS: Final = 5 * NS_PER_S
-"""After a card error: how long to leave it alone."""
-
 
 class Writer:
-    """Takes from the ring until it's closed. Everything in it belongs to the writer thread."""
+    """Holds the ring from the beginning. One thread steps it; another may ask it to leave, or take over."""
 
     def __init__(
         self,
@@ -56,159 +49,154 @@ class Writer:
         ring: Ring,
         clock: Clock,
         vitals: Vitals,
+        succession: Succession | None = None,
     ) -> None:
-        capture, spool = settings.capture, settings.spool
-        self._layout = layout
+        """`succession` is what another writer left in this moment; without it the ledger says where time stands."""
+        left = succession or Succession(None)
+        voice = settings.capture.mode == "voice"
+        gate = (left.gate or VoiceGate(settings.voice, settings.capture.rate)) if voice else None
+        self._shelf = Shelf(settings, layout, ledger, retention, clock)
         self._ledger = ledger
         self._retention = retention
-        self._ring = ring
         self._clock = clock
         self._vitals = vitals
-        self._rate = capture.rate
-        self._channels = capture.channels
-        self._scheduled = capture.mode == "scheduled"
-        self._planned_frames = spool.segment_seconds * capture.rate
-        self._sync_ns = round(spool.sync_seconds * NS_PER_S)
-        self._gate = VoiceGate(settings.voice, capture.rate) if capture.mode == "voice" else None
-        self._silence = Silence(clock.boot, ledger.last_end())
-        self._owed: list[Gap] = []
-        self._run: str | None = None
-        self._next = SegmentName("", 0)
-        """What the next segment of the current run is called."""
-        self._segment: SegmentWriter | None = None
-        self._end_ns = 0
-        """Up to where the current run is accounted for."""
-        self._provisional = False
-        """Whether the current run began while the schedule couldn't be judged; it then stays so to its end."""
-        self._synced_ns = 0
+        self._scheduled = settings.capture.mode == "scheduled"
+        self._silence = Silence(clock.boot, left.accounted or _known_to(ledger))
+        self._owed = list(left.owed)
+        self._intake = Intake(ring, settings.capture, gate, vitals)
+        self._run: Run | None = None
         self._tidied_ns = 0
-        self._card_failed_ns: int | None = None
-        vitals.storage = "recording" if self._gate is None else "listening"
+        self._handing_over = threading.Lock()
+        self._surrendered: Accounted | None = None
+        self._finishing = False
+        self._leaving = False
+        self.busy_since_s: float | None = None
+        """Real time at which the present turn began; None while there is nothing to do."""
+        vitals.storage = "listening" if voice else "recording"
 
     def step(self) -> bool:
-        """One turn: a batch, or 2 s without one. False after the last, when the open segment is sealed."""
-        taken = self._ring.take(round(self._rate * _BATCH_S), 2 * _BATCH_S)
-        if taken is None:
-            self._finish()
-            return False
-        for item in _joined(taken):
-            try:
-                self._hear(item)
-            except _CARD_ERRORS as error:
-                self._card_failed(error)
+        """One turn: a batch, or 2 s without one. False after the last, when the open segment is sealed.
+
+        Raises CardFailed, and TakenOver when another writer holds the ring.
+        """
+        self.busy_since_s = None
+        # Asked once: what is taken while somebody asks us to leave is ours to keep.
+        leaving = self._leaving
+        more = leaving or self._intake.take()
+        self.busy_since_s = time.monotonic()
         try:
+            if leaving:
+                self._leave()
+                return False
+            if not more:
+                self._finish()
+                return False
+            for item in self._intake:
+                self._keep(item)
             self._pause_for_breath()
-        except _CARD_ERRORS as error:
-            self._card_failed(error)
+        except CARD_ERRORS as error:
+            raise self.failed(error) from error
         return True
 
-    def _hear(self, item: Block | Break) -> None:
-        if isinstance(item, Break):
-            if self._gate is not None:
-                self._gate.interrupted()
-            if item.reason == "overrun":
-                self._ledger.count(overruns_total=1)
-            self._break(item.reason, item.at_ns)
+    # One writer after the other.
+
+    def failed(self, cause: Exception) -> CardFailed:
+        """What to raise when the card failed. Everything that isn't durable is in the ring again."""
+        accounted, again, cut = (self._silence.accounted, [], None) if self._run is None else self._run.abandon()
+        if self._surrendered is None:
+            self._intake.give_back(again)
+        return CardFailed(cause, Succession(accounted, self._intake.gate, tuple(self._owed), cut))
+
+    def leave(self) -> None:
+        """From another thread: end with the next turn, for another writer to go on."""
+        self._leaving = True
+
+    def succession(self) -> Succession:
+        """What the next writer must know, after `leave`."""
+        return Succession(self._accounted(), self._intake.gate, tuple(self._owed))
+
+    def surrender(self) -> Succession | None:
+        """From another thread, while this one is stuck: where the next writer begins, which already holds the ring.
+
+        None when there is nothing to go on with: the process is ending anyway.
+        """
+        with self._handing_over:
+            if self._finishing:
+                return None
+            # What is stuck here has no say any more in how the recorder is doing.
+            self._vitals = self._intake.vitals = Vitals()
+            accounted, newest = self._accounted(), self._intake.newest
+            if newest is not None:
+                at_ns, reason = (newest.ended_ns, None) if isinstance(newest, Block) else (newest.at_ns, newest.reason)
+                accounted = Accounted(self._clock.boot, max(at_ns, accounted.end_ns if accounted else 0), reason)
+            self._surrendered = accounted
+            return Succession(accounted, self._intake.gate.successor() if self._intake.gate else None)
+
+    def wind_up(self) -> None:
+        """After TakenOver: finish what was taken, up to where the next writer began. Raises CARD_ERRORS."""
+        until = self._surrendered
+        if until is None:
             return
-        samples = np.frombuffer(item.pcm, np.int16).reshape(-1, self._channels)
-        self._vitals.levels = measure(samples)
-        for passing in [item] if self._gate is None else self._gate.feed(item, samples):
-            if isinstance(passing, Break):
-                self._break(passing.reason, passing.at_ns)
-            else:
-                self._append(passing)
-        if self._gate is not None and not self._gate.open:
-            self._vitals.storage = "listening"
-            if self._silence.silent:
-                # Nobody speaking is a reason of its own, also right after another one.
-                self._enter(self._silence.change("voice", item.ended_ns))
+        if self._run is not None:
+            self._run.end_ns = max(self._run.end_ns, until.end_ns)
+            self._run.seal()
+        self._enter(self._silence.checkpoint(until.end_ns, force=True))
+        with self._ledger.transaction():
+            self._retention.commit_removals()
+
+    def _accounted(self) -> Accounted | None:
+        if self._run is not None:
+            return Accounted(self._clock.boot, self._run.end_ns, None)
+        return self._silence.accounted
 
     # A run: from its first block to the break that ends it.
 
-    def _append(self, block: Block) -> None:
-        if self._run is None and not self._begin_run(block):
-            return
-        left = memoryview(block.pcm)
-        frame_bytes = 2 * self._channels
-        while left:
-            segment = self._segment or self._begin_segment()
-            if segment is None:
-                self._break("spool_full", self._end_ns)
-                return
-            fitting = left[: segment.frames_missing * frame_bytes]
-            segment.write(fitting)
-            left = left[len(fitting) :]
-            # Counted back from the block's end: a drifting crystal then never adds up to a wrong time.
-            end_ns = block.ended_ns - len(left) // frame_bytes * NS_PER_S // self._rate
-            self._end_ns = max(end_ns, self._end_ns)
-            if not segment.frames_missing:
-                self._seal()
-        self._vitals.storage, self._vitals.storage_trouble = "recording", ""
+    def _keep(self, item: Block | Break) -> None:
+        try:
+            if isinstance(item, Break):
+                self._heed(item)
+            else:
+                self._append(item)
+        except CARD_ERRORS:
+            if isinstance(item, Break) or self._run is None or not self._run.holds(item):
+                self._intake.put_back(item)
+            raise
 
-    def _begin_run(self, block: Block) -> bool:
-        begin_ns = self._silence.earliest_begin(block.ended_ns - block.frames * NS_PER_S // self._rate)
-        if self._card_failed_ns is not None:
-            if block.ended_ns - self._card_failed_ns < _CARD_RETRY_NS:
-                return False
-            recover(self._layout, self._ledger)
-            self._retention.recount()
-            self._card_failed_ns = None
-        if not self._retention.make_room():
+    def _heed(self, item: Break) -> None:
+        self._break(item.reason, item.at_ns)
+        if item.reason == "overrun":
+            self._ledger.count(overruns_total=1)
+
+    def _append(self, block: Block) -> None:
+        run = self._run or self._begin_run(block)
+        if run is None:
+            return
+        if run.write(block):
+            self._vitals.storage, self._vitals.storage_trouble = "recording", ""
+        else:
+            self._break("spool_full", run.end_ns)
+            self._spool_full(run.end_ns)
+
+    def _begin_run(self, block: Block) -> Run | None:
+        begin_ns = self._silence.earliest_begin(block.ended_ns - block.frames * NS_PER_S // self._shelf.rate)
+        if not self._shelf.has_room():
             self._spool_full(begin_ns)
-            return False
-        self._run = self._vitals.run = secrets.token_hex(6)
-        self._next, self._end_ns = SegmentName(self._run, 0), begin_ns
-        self._provisional = self._scheduled and not self._vitals.clock_trusted
+            return None
+        provisional = self._scheduled and not self._vitals.clock_trusted
+        self._run = Run(self._shelf, begin_ns, self._vitals, provisional=provisional)
+        self._vitals.run = self._run.id
         gaps = self._silence.end(begin_ns)
         self._enter(gaps, recordings_total=1, gap_count=len(gaps))
-        return True
-
-    def _begin_segment(self) -> SegmentWriter | None:
-        """The next segment of the current run; None when there is no room for it."""
-        if not self._retention.make_room():
-            return None
-        header = Header(
-            name=self._next,
-            boot=self._clock.boot,
-            begin_ns=self._end_ns,
-            wall_ns=self._clock.wall_ns() - (self._clock.monotonic_ns() - self._end_ns),
-            clock="synchronised" if self._clock.synchronised() else "unsynchronised",
-            rate=self._rate,
-            channels=self._channels,
-            planned_frames=self._planned_frames,
-            provisional=self._provisional,
-        )
-        self._segment = SegmentWriter(self._layout, header)
-        self._synced_ns = self._clock.monotonic_ns()
-        return self._segment
-
-    def _seal(self) -> None:
-        """Files first, then the ledger, then whoever has to go."""
-        segment = self._segment
-        if segment is None:
-            return
-        sealed = segment.seal(end_ns=self._end_ns)
-        self._next = SegmentName(self._next.run, self._next.seq + 1)
-        with self._ledger.transaction():
-            self._ledger.seal(sealed)
-            self._ledger.count(segments_total=1, captured_seconds_total=sealed.seconds)
-            self._retention.commit_removals()
-        self._segment = None
-        self._retention.note_sealed(sealed.bytes + sealed.meta_bytes)
-        self._tidy()
+        return self._run
 
     def _break(self, reason: GapReason, at_ns: int) -> None:
-        if self._run is None:
+        run = self._run
+        if run is None:
             self._enter(self._silence.change(reason, at_ns))
             return
-        self._seal()
-        self._end_run(reason, self._end_ns)
-        if reason == "spool_full":
-            self._spool_full(at_ns)
-
-    def _end_run(self, reason: GapReason, end_ns: int) -> None:
+        run.seal()
         self._run = self._vitals.run = None
-        self._silence.begin(reason, end_ns)
+        self._silence.begin(reason, run.end_ns)
 
     def _spool_full(self, at_ns: int) -> None:
         self._enter(self._silence.change("spool_full", at_ns))
@@ -217,35 +205,28 @@ class Writer:
         self._vitals.storage = "spool_full"
         self._vitals.storage_trouble = "spool is full\n  → upload what waits, or raise `spool.cap`"
 
-    def _card_failed(self, error: Exception) -> None:
-        """The segment is left as it is: what was synced is recovered when the card answers again."""
-        if self._card_failed_ns is None:
-            log.error("card failed, recording is interrupted: %s", error)
-        segment, self._segment = self._segment, None
-        if segment is not None:
-            segment.close()
-        if self._run is not None:
-            self._end_run("disk_error", self._end_ns if segment is None else segment.durable_end_ns)
-        self._card_failed_ns = self._clock.monotonic_ns()
-        self._vitals.storage, self._vitals.storage_trouble = "disk_error", f"card failed: {error}"
-
     # Between batches.
 
     def _pause_for_breath(self) -> None:
         now_ns = self._clock.monotonic_ns()
-        segment = self._segment
-        if segment is not None and now_ns - self._synced_ns >= self._sync_ns:
-            if segment.sync():
-                self._vitals.sync_seconds.append((self._clock.monotonic_ns() - now_ns) / NS_PER_S)
-            self._synced_ns = now_ns
-        self._enter(self._silence.checkpoint(now_ns))
-        if now_ns - self._tidied_ns >= _TIDY_NS and self._segment is None:
-            self._tidy()
+        self._note_quiet()
+        if self._run is not None:
+            self._run.sync(now_ns)
+        with self._handing_over:
+            pieces = [] if self._surrendered else self._silence.checkpoint(now_ns)
+        self._enter(pieces)
+        if now_ns - self._tidied_ns >= _TIDY_NS and (self._run is None or self._run.between_segments):
+            self._retention.tidy()
+            self._tidied_ns = now_ns
         self._show(now_ns)
 
-    def _tidy(self) -> None:
-        self._retention.tidy()
-        self._tidied_ns = self._clock.monotonic_ns()
+    def _note_quiet(self) -> None:
+        """Nobody speaking is a reason of its own, also right after another one."""
+        quiet_ns = self._intake.quiet_ns
+        if quiet_ns is not None:
+            self._vitals.storage = "listening"
+            if self._silence.silent:
+                self._enter(self._silence.change("voice", quiet_ns))
 
     def _enter(self, gaps: Iterable[Gap], **counted: float) -> None:
         """Enter gaps and counts together; gaps that a failing card doesn't take are still owed next time."""
@@ -260,8 +241,18 @@ class Writer:
             self._ledger.count(**counted)
         self._owed.clear()
 
+    def _leave(self) -> None:
+        """What is open ends here; a gap that is open goes on with the next writer."""
+        if self._run is not None:
+            self._run.seal()
+        self._enter(())
+        with self._ledger.transaction():
+            self._retention.commit_removals()
+
     def _finish(self) -> None:
         """The process ends in good order: the time from here on is the gap `restart`."""
+        with self._handing_over:
+            self._finishing = True
         now_ns = self._clock.monotonic_ns()
         self._break("restart", now_ns)
         self._enter(self._silence.checkpoint(now_ns, force=True))
@@ -270,30 +261,13 @@ class Writer:
         self._show(now_ns)
 
     def _show(self, now_ns: int) -> None:
-        vitals, segment = self._vitals, self._segment
-        vitals.segment_seconds = segment.frames / self._rate if segment else 0.0
-        vitals.open_bytes = segment.size if segment else 0
+        vitals, run = self._vitals, self._run
+        vitals.segment_seconds = run.open_seconds if run else 0.0
+        vitals.open_bytes = run.open_bytes if run else 0
         vitals.used_bytes = self._retention.used + vitals.open_bytes
         vitals.written_ns = now_ns
 
 
-def _joined(items: Iterable[Block | Break]) -> Iterable[Block | Break]:
-    """The same in fewer, larger blocks: neighbours without a break between them become one."""
-    waiting: list[Block] = []
-    for item in items:
-        if isinstance(item, Block):
-            waiting.append(item)
-            continue
-        if waiting:
-            yield _join(waiting)
-            waiting = []
-        yield item
-    if waiting:
-        yield _join(waiting)
-
-
-def _join(blocks: list[Block]) -> Block:
-    if len(blocks) == 1:
-        return blocks[0]
-    frames = Frames(sum(block.frames for block in blocks))
-    return Block(b"".join(block.pcm for block in blocks), frames, blocks[-1].ended_ns)
+def _known_to(ledger: Ledger) -> Accounted | None:
+    last = ledger.last_end()
+    return Accounted(*last) if last else None

@@ -88,7 +88,11 @@ def test_a_spool_that_cannot_be_written(kiosk: Kiosk) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without rights")
 @pytest.mark.parametrize(
     ("command", "told"),
-    [("record", "Permission denied\n"), ("list", "this user may not\n  → run the command with sudo\n")],
+    [
+        ("record", "Permission denied\n  → point `spool.path` at a directory on a writable card"),
+        ("courier", "Permission denied\n  → run this as root or as the kiosk's own user"),
+        ("list", "this user may not\n  → run the command with sudo\n"),
+    ],
 )
 def test_a_spool_of_somebody_else_is_neither_written_nor_read(command: str, told: str) -> None:
     # Outside pytest's own directories, which nobody else may enter.
@@ -111,8 +115,30 @@ def test_a_spool_of_somebody_else_is_neither_written_nor_read(command: str, told
             text=True,
             check=False,
         )
+    if done.returncode in (126, 127):
+        pytest.skip(f"nobody else may run this Python: {done.stderr}")
     assert done.returncode == 2
     assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+def test_a_card_that_is_read_only_is_called_so(kiosk: Kiosk) -> None:
+    kiosk.recorded(1)
+    before = {path: path.read_bytes() for path in kiosk.spool.rglob("*") if path.is_file()}
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, kiosk.spool, *PROGRAM, "list", "--config", kiosk.config],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(kiosk.root / "runtime")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"this machine lets nobody mount: {done.stderr}")
+    assert done.returncode == 2
+    assert "its file system is read-only\n  → mount it writable, or copy the directory to another disk" in done.stderr
+    assert {path: path.read_bytes() for path in kiosk.spool.rglob("*") if path.is_file()} == before
 
 
 def test_a_pcm_that_alsa_does_not_know(kiosk: Kiosk, soundcard: Soundcard) -> None:
@@ -131,7 +157,7 @@ def test_a_rate_that_the_card_does_not_have(kiosk: Kiosk, soundcard: Soundcard) 
     kiosk.configure(capture='pcm = "simroom"')
     answer = kiosk.run("record")
     assert answer.status == 2
-    assert f"asked for {RATE} Hz, 1 channels, S16_LE; the card grants 44100 Hz, 1 channels, S16_LE" in answer.err
+    assert f"asked for {RATE} Hz × 1, S16_LE; the card grants 44100 Hz × 1, S16_LE" in answer.err
     assert "set capture.rate = 44100" in answer.err
 
 

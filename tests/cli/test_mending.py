@@ -119,10 +119,16 @@ def test_a_sidecar_of_other_bytes_does_not_stretch_the_file(tmp_path: Path) -> N
     assert 0 < source.frames < segment.frames
 
 
-@pytest.mark.parametrize("content", [b"", b"fLaC", b"RIFF....WAVE" * 10, b"\0" * 5000])
+@pytest.mark.parametrize("content", [b"fLaC", b"RIFF....WAVE" * 10, b"\0" * 5000])
 def test_what_is_no_flac_is_told(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(KioskError, match="isn't a FLAC file"):
+        readable(path)
+
+
+def test_an_empty_file_is_told(path: Path) -> None:
+    path.touch()
+    with pytest.raises(KioskError, match="is empty"):
         readable(path)
 
 

@@ -115,6 +115,18 @@ def test_the_segment_being_written_is_heard_as_far_as_it_is_durable(kiosk: Kiosk
     room.end()
 
 
+def test_a_segment_that_has_only_just_begun_keeps_nobody_from_the_ones_before(kiosk: Kiosk, out: Path) -> None:
+    room = WriterRoom(settings(kiosk.spool, segment_seconds=15), FakeClock())
+    samples = noise(16)
+    room.hear(samples)
+    run = room.sealed()[0].run
+    assert room.layout.part(SegmentName(run, 1)).stat().st_size == 0
+    answer = kiosk.run("open", "--run", run, "-o", out)
+    assert answer.status == 0, answer.err
+    assert np.array_equal(heard(out), samples[: 15 * RATE])
+    room.end()
+
+
 def test_a_torn_file_in_the_middle_is_a_gap(kiosk: Kiosk, room: WriterRoom, out: Path) -> None:
     first, second, _ = sealed(room)
     second.write_bytes(second.read_bytes()[:-3000])

@@ -251,7 +251,7 @@ def test_a_running_recorder_is_not_disturbed(kiosk: Kiosk, soundcard: Soundcard)
 
 def test_the_recorders_lock_is_free_again_afterwards(patient: Patient) -> None:
     patient.repair()
-    InstanceLock(patient.layout, "recorder").release()
+    InstanceLock(patient.layout, "recorder").close()
 
 
 def test_where_no_recorder_ever_ran_nothing_is_made(kiosk: Kiosk) -> None:

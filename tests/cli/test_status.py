@@ -93,7 +93,7 @@ def test_the_holder_of_a_lock_is_known_without_touching_the_lock(kiosk: Kiosk) -
     lock = InstanceLock(layout, "recorder")
     assert running(layout, "recorder") == os.getpid()
     assert running(layout, "courier") is None
-    lock.release()
+    lock.close()
     assert running(layout, "recorder") is None
 
 
@@ -101,7 +101,10 @@ def test_the_command_on_a_kiosk_that_never_ran(kiosk: Kiosk) -> None:
     answer = kiosk.run("status")
     assert (answer.status, answer.err) == (1, "")
     assert answer.out.startswith("north/room-1: not running\n")
-    assert "wrong: the recorder isn't running: nothing is recorded\n  → systemctl start kiosk-recorder" in answer.out
+    assert (
+        "wrong: the recorder isn't running: nothing is recorded\n  → `systemctl start kiosk-recorder.service`, or"
+        in answer.out
+    )
     assert not kiosk.spool.exists()
 
 
@@ -180,3 +183,22 @@ def test_a_stopped_process_is_noticed(kiosk: Kiosk) -> None:
         eventually(lambda: "has given no sign of life for" in kiosk.run("status").out, "it hangs")
     finally:
         process.send_signal(signal.SIGCONT)
+
+
+def test_a_recorder_that_goes_round_the_card_says_so_and_what_to_do(kiosk: Kiosk, soundcard: Soundcard) -> None:
+    kiosk.environment |= soundcard(noise(10), RATE).environment
+    kiosk.configure(capture='pcm = "simroom"')
+    kiosk.config.write_text(kiosk.config.read_text().replace('keep_free = "0B"', 'keep_free = "1000TiB"'))
+    process = kiosk.start("record")
+
+    def in_memory() -> bool:
+        recorder = kiosk.run("status", "--json").json()["recorder"]
+        return bool(recorder.get("path") == "direct" and recorder["pid"] == process.pid and recorder["run"])
+
+    eventually(in_memory, "it records in memory")
+    answer = kiosk.run("status")
+    assert answer.status == 1
+    assert "  memory " in answer.out
+    assert "of 64 MiB" in answer.out
+    assert "wrong: recordings don't go to the card but to memory, and a power cut would cost them: " in answer.out
+    assert "others have filled the card\n  → look at the card" in answer.out

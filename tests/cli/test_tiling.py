@@ -192,7 +192,7 @@ def test_a_power_off_is_never_shorter_than_nothing() -> None:
     off = timeline.accounts[1].before[0]
     earlier, later = Boot(BOOT, 500 * NS_PER_S, "synchronised"), Boot(NEXT, 600 * NS_PER_S, "synchronised")
     assert power_off_seconds(off, earlier, later) == (7.0, True)
-    assert power_off_seconds(off, earlier, replace(later, offset_ns=0)) == (0.0, True)
+    assert power_off_seconds(off, earlier, replace(later, offset_ns=0)) == (0.0, False)
     assert power_off_seconds(off, earlier, replace(later, clock="server")) == (7.0, False)
     assert power_off_seconds(off, replace(earlier, clock="unsynchronised"), later) == (7.0, False)
 

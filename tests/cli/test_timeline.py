@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 from agent.ledger import Boot, Gap, Ledger
 from agent.timeline import read
@@ -83,7 +84,7 @@ def test_a_hole_and_an_overlap_end_with_1_and_are_named(kiosk: Kiosk) -> None:
     room.hear(noise(6))
     end_ns = room.sealed()[-1].end_ns
     room.end()
-    with sqlite3.connect(room.layout.ledger) as database:
+    with closing(sqlite3.connect(room.layout.ledger, isolation_level=None)) as database:
         database.execute("DELETE FROM segments WHERE seq = 1")
         database.execute(
             "INSERT INTO gaps (boot, begin_ns, end_ns, reason) VALUES (?, ?, ?, 'overrun')",

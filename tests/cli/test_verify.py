@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ class Damaged:
         self.audio, self.meta = self.layout.audio(self.segment.name), self.layout.meta(self.segment.name)
 
     def sql(self, statement: str) -> None:
-        with sqlite3.connect(self.layout.ledger) as database:
+        with closing(sqlite3.connect(self.layout.ledger, isolation_level=None)) as database:
             database.execute(statement)
 
     def verify(self, *options: str) -> list[tuple[str, str, str]]:
@@ -386,7 +387,7 @@ def test_a_sealing_seen_half_way_is_no_finding(kiosk: Kiosk) -> None:
     room = WriterRoom(settings(kiosk.spool), FakeClock())
     room.hear(noise(4))
     first, second = room.sealed()
-    with sqlite3.connect(room.layout.ledger) as database:
+    with closing(sqlite3.connect(room.layout.ledger, isolation_level=None)) as database:
         database.execute("DELETE FROM segments WHERE seq = 1")
 
     def commit() -> None:

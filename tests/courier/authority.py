@@ -14,15 +14,16 @@ class Authority:
         directory.mkdir()
         self.ca = directory / "ca.crt"
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                      "-subj", "/CN=test authority", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt")  # fmt: skip
+                      "-subj", "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+                      "-days", "2", "-keyout", "ca.key", "-out", "ca.crt")  # fmt: skip
 
-    def certificate(self, name: str) -> tuple[Path, Path]:
-        """A certificate and its key."""
-        (self.directory / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    def certificate(self, name: str, *, days: int = 2) -> tuple[Path, Path]:
+        """A certificate and its key; with -1 day it has expired."""
+        (self.directory / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
         self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                       "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
         self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-                      "-days", "2", "-extfile", "names", "-out", f"{name}.crt")  # fmt: skip
+                      "-days", str(days), "-extfile", "names", "-out", f"{name}.crt")  # fmt: skip
         (self.directory / f"{name}.key").chmod(0o644)
         return self.directory / f"{name}.crt", self.directory / f"{name}.key"
 

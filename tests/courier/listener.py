@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class Heard:
     qos: int
     retained: bool
     expiry_s: int | None
+    at_s: float
+    """Monotonic time."""
 
     @property
     def content(self) -> dict[str, Any]:
@@ -66,5 +69,12 @@ def _listen(process: subprocess.Popen[str], listener: Listener) -> None:
         found = json.loads(line)
         expiry = (found.get("properties") or {}).get("message-expiry-interval")
         listener.heard.append(
-            Heard(found["topic"], found.get("payload") or "", found["qos"], bool(found["retain"]), expiry)
+            Heard(
+                found["topic"],
+                found.get("payload") or "",
+                found["qos"],
+                bool(found["retain"]),
+                expiry,
+                time.monotonic(),
+            )
         )

@@ -40,13 +40,20 @@ class Courier:
 
 
 @contextmanager
-def courier(settings: Settings, environment: dict[str, str], *arguments: str) -> Iterator[Courier]:
-    """`python -m agent.courier`, ended when the block is left, if it hasn't ended before."""
+def courier(
+    settings: Settings, environment: dict[str, str], *arguments: str, hasty: float | None = None
+) -> Iterator[Courier]:
+    """`python -m agent.courier`, ended when the block is left, if it hasn't ended before.
+
+    A `hasty` one's clock is that many times too fast (`tests.faults.hasty_courier`).
+    """
     runtime = settings.spool.path / "run"
     runtime.mkdir(exist_ok=True)
     log = settings.spool.path / "courier.log"
     descriptor = hand_over(settings)
     command = [sys.executable, "-m", "agent.courier", "--settings-fd", str(descriptor), *arguments]
+    if hasty is not None:
+        command[2:] = ["tests.faults.hasty_courier", str(descriptor), str(hasty)]
     chosen = {**os.environ, "RUNTIME_DIRECTORY": str(runtime), "AWS_EC2_METADATA_DISABLED": "true", **environment}
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from agent.contract.messages import Value
 from agent.contract.metrics import METRICS, NAMES
 from agent.courier.activity import Activity
 from agent.courier.measures import STALE_S, Measures
+from agent.courier.stock import Stock, Stocktaker, stock_in_memory, take_stock
 from agent.hours import Hours
 from agent.ledger import Boot
 from agent.status import RecorderStatus, write_status
@@ -26,11 +28,16 @@ class Desk:
         self.runtime = runtime
         runtime.mkdir()
         self.activity = Activity(kiosk.clock)
+        self.direct: Stock | None = None
         settings = kiosk.settings("file:///x", **upload)  # type: ignore[arg-type]
-        self._measures = Measures(settings, kiosk.layout, self.activity, kiosk.clock, runtime)
+        self._measures = Measures(settings, self.activity, kiosk.clock, runtime)
 
     def read(self) -> dict[str, Value]:
-        return self._measures.read(self.kiosk.ledger)
+        return self._measures.read(take_stock(self.kiosk.layout, self.kiosk.clock), self.direct)
+
+    def nothing(self) -> dict[str, Value]:
+        """What is told when neither path's stock could be taken."""
+        return self._measures.read(None, None)
 
     def recorder(self, **changed: object) -> None:
         """The recorder renews its picture."""
@@ -140,6 +147,19 @@ def test_what_waits_for_its_hours_is_not_due(kiosk: Kiosk, tmp_path: Path, clock
     assert desk.read()["queue_length"] == 2
 
 
+def test_hours_and_ages_go_by_the_time_that_is_known_not_by_the_machines(
+    kiosk: Kiosk, tmp_path: Path, clock: FakeClock
+) -> None:
+    """The clock says 08:00 and is never synchronised; by the store's clock it is 20:00."""
+    desk = Desk(kiosk, tmp_path / "run", hours=(Hours.parse("20:00-06:00"),))
+    kiosk.record(1, seconds=0.5)
+    clock.reboot("c" * 32, off_s=3600)
+    kiosk.ledger.add_boot(Boot("c" * 32, clock.wall_ns() - clock.monotonic_ns() + 12 * 3600 * 10**9, "server"))
+    values = desk.read()
+    assert values["queue_length"] == 1
+    assert values["oldest_pending_s"] == 13 * 3600 - 0.5
+
+
 def test_the_error_rate_is_of_the_last_hour(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> None:
     kiosk.ledger.count(segments_total=1000, segment_errors_total=500)
     assert desk.read()["error_rate_pct"] is None, "what was before the courier started can't be placed in time"
@@ -182,3 +202,46 @@ def test_uploads_of_the_last_hour_show(desk: Desk) -> None:
     assert values["upload_speed_bytes_per_s"] == 1500
     assert values["upload_retries_avg"] == 1
     assert values["active_uploads"] == 1
+
+
+def test_both_paths_count_and_what_the_card_has_taken_over_counts_once(
+    kiosk: Kiosk, desk: Desk, tmp_path: Path
+) -> None:
+    kiosk.record(2)
+    kiosk.ledger.count(segments_total=2, captured_seconds_total=1)
+    memory = Kiosk(tmp_path / "direct", kiosk.clock)
+    memory.record(3, run="ba9876543210")
+    memory.ledger.count(segments_total=3, captured_seconds_total=1.5)
+    desk.direct = stock_in_memory(memory.layout, kiosk.clock)
+    values = desk.read()
+    assert (values["segments_total"], values["captured_seconds_total"], values["queue_length"]) == (5, 2.5, 5)
+    memory.ledger.went_home({"segments_total": 3.0, "captured_seconds_total": 1.5})
+    memory.ledger.count(segments_total=1)
+    desk.direct = stock_in_memory(memory.layout, kiosk.clock)
+    assert desk.read()["segments_total"] == 3
+
+
+def test_a_card_that_never_answered_leaves_null_what_only_it_could_tell(desk: Desk) -> None:
+    values = desk.nothing()
+    assert values.keys() == set(NAMES)
+    assert values["captured_seconds_total"] is None
+    assert values["disk_free_bytes"] is None
+
+
+def test_a_card_that_is_stuck_keeps_nobody_waiting_for_ever(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, stuck = threading.Event(), threading.Event()
+    stocktaker = Stocktaker(kiosk.layout, kiosk.clock, stop)
+    thread = threading.Thread(target=stocktaker.run)
+    thread.start()
+    kiosk.record(1)
+    before = stocktaker.ask()
+    assert before is not None
+    assert before.pending.count == 1
+    monkeypatch.setattr("agent.courier.stock.take_stock", lambda *_: stuck.wait(60))
+    monkeypatch.setattr("agent.courier.stock._PATIENCE_S", 0.05)
+    assert stocktaker.ask() is before
+    stuck.set()
+    stop.set()
+    stocktaker.wake()
+    thread.join(10)
+    assert not thread.is_alive()

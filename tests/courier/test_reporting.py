@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from agent.contract.keys import timestamp
 from agent.contract.messages import TELEMETRY_EVERY_S, Message
 from agent.courier.activity import Activity
 from agent.courier.broker import Broker
 from agent.courier.measures import Measures
 from agent.courier.reporter import Reporter, configuration_digest
+from agent.courier.stock import Stock, take_stock
 from agent.errors import KioskError
-from agent.ledger import Ledger
 from agent.settings import Mqtt
-from tests.clocks import FakeClock
+from agent.status import RecorderStatus, write_status
+from tests.clocks import BOOT, FakeClock
 from tests.courier.kiosk import Kiosk
 
 if TYPE_CHECKING:
@@ -69,68 +72,97 @@ def line() -> Line:
 @pytest.fixture
 def reporter(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Reporter:
     settings = kiosk.settings(mqtt="mqtt://127.0.0.1:1")
-    measures = Measures(settings, kiosk.layout, Activity(clock), clock, tmp_path)
-    return Reporter(settings, kiosk.layout, measures, clock, threading.Event())
+    measures = Measures(settings, Activity(clock), clock, tmp_path)
+    return Reporter(settings, lambda: take_stock(kiosk.layout, clock), lambda: None, measures, clock, threading.Event())
 
 
 def test_nothing_is_said_before_there_is_a_connection_and_everything_at_once_then(
-    kiosk: Kiosk, reporter: Reporter, line: Line
+    reporter: Reporter, line: Line
 ) -> None:
-    reporter.step(line, kiosk.ledger)
+    reporter.step(line)
     assert line.topics() == []
     line.connect()
-    reporter.step(line, kiosk.ledger)
+    reporter.step(line)
     assert line.topics() == ["status", "birth", "telemetry"]
 
 
 def test_a_connection_that_comes_up_while_the_kiosk_is_measured_hears_telemetry_once_and_after_birth(
-    kiosk: Kiosk, reporter: Reporter, line: Line, monkeypatch: pytest.MonkeyPatch
+    reporter: Reporter, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = Measures.read
 
-    def connect_meanwhile(measures: Measures, ledger: Ledger) -> object:
+    def connect_meanwhile(measures: Measures, card: Stock | None, direct: Stock | None) -> object:
         if not line.up:
             line.connect()
-        return measured(measures, ledger)
+        return measured(measures, card, direct)
 
     monkeypatch.setattr(Measures, "read", connect_meanwhile)
     for _ in range(2):
-        reporter.step(line, kiosk.ledger)
+        reporter.step(line)
     assert line.topics() == ["status", "birth", "telemetry"]
 
 
-def test_telemetry_comes_every_thirty_seconds_and_counts(
-    kiosk: Kiosk, reporter: Reporter, line: Line, clock: FakeClock
-) -> None:
+def test_telemetry_comes_every_thirty_seconds_and_counts(reporter: Reporter, line: Line, clock: FakeClock) -> None:
     line.connect()
-    assert reporter.step(line, kiosk.ledger) == TELEMETRY_EVERY_S
+    reporter.step(line)
     line.topics()
     clock.advance(TELEMETRY_EVERY_S - 1)
-    assert reporter.step(line, kiosk.ledger) == 1
+    assert reporter.step(line) == 1
     assert line.topics() == []
     clock.advance(1)
-    reporter.step(line, kiosk.ledger)
+    reporter.step(line)
     assert b'"seq":1,' in line.sent[0].payload
     assert line.topics() == ["telemetry"]
 
 
-def test_at_each_connection_the_kiosk_says_again_who_it_is(
-    kiosk: Kiosk, reporter: Reporter, line: Line, clock: FakeClock
-) -> None:
+def test_at_each_connection_the_kiosk_says_again_who_it_is(reporter: Reporter, line: Line, clock: FakeClock) -> None:
     for _ in range(2):
         line.connect()
-        reporter.step(line, kiosk.ledger)
+        reporter.step(line)
         assert line.topics() == ["status", "birth", "telemetry"]
         clock.advance(5)
 
 
-def test_a_connection_whose_thread_died_ends_the_reporter(kiosk: Kiosk, reporter: Reporter, line: Line) -> None:
+def test_a_connection_whose_thread_died_ends_the_reporter(reporter: Reporter, line: Line) -> None:
     line.runs = False
     with pytest.raises(KioskError, match="thread"):
-        reporter.step(line, kiosk.ledger)
+        reporter.step(line)
 
 
 def test_two_configurations_show_the_same_digest_only_if_they_are_alike(kiosk: Kiosk) -> None:
     one = configuration_digest(kiosk.settings("file:///a"))
     assert one == configuration_digest(kiosk.settings("file:///a"))
     assert one != configuration_digest(kiosk.settings("file:///b"))
+
+
+def picture(clock: FakeClock, path: Literal["spool", "direct"], trouble: str = "") -> RecorderStatus:
+    now_ns = clock.monotonic_ns()
+    return RecorderStatus(
+        pid=1, boot=BOOT, state="recording", since_ns=0, updated_ns=now_ns, path=path, trouble=trouble
+    )
+
+
+def test_recordings_that_do_not_go_to_the_card_raise_an_alert_until_they_do_again(
+    reporter: Reporter, line: Line, clock: FakeClock, tmp_path: Path
+) -> None:
+    line.connect()
+    write_status(tmp_path, picture(clock, "spool"))
+    reporter.step(line)
+    assert [message.payload for message in line.sent if message.topic.endswith("/alert/direct_path")] == [b""], (
+        "an earlier session may have left one"
+    )
+    line.topics()
+    write_status(tmp_path, picture(clock, "direct", "card failed"))
+    for _ in range(2):
+        reporter.step(line)
+    (raised,) = line.sent
+    assert (raised.qos, raised.retain) == (1, True)
+    assert json.loads(raised.payload) == {
+        "severity": "critical",
+        "since": timestamp(clock.wall_ns()),
+        "text": "card failed",
+    }
+    line.topics()
+    write_status(tmp_path, picture(clock, "spool"))
+    reporter.step(line)
+    assert [(message.topic, message.payload) for message in line.sent] == [(raised.topic, b"")]

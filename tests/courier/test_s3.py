@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from agent.courier.pace import Pace
 from agent.courier.targets import (
@@ -135,6 +139,43 @@ def test_every_refusal_is_of_its_kind_and_says_where_and_what_to_do(
     assert target.put(item, pace) == Receipt("stored"), "one refusal spoiled the next attempt"
 
 
+def signed_at(request: dict[str, str]) -> float:
+    return datetime.strptime(request["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def test_a_store_that_refuses_the_clock_gets_requests_signed_by_its_own(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.date = time.time() + 5 * 3600
+    store.answers.append(Answer(403, "RequestTimeTooSkewed"))
+    assert target.put(item, pace) == Receipt("stored")
+    assert target.put(item, pace) == Receipt("already_there")
+    refused, again, later = map(signed_at, store.requests)
+    assert again - refused == pytest.approx(5 * 3600, abs=60)
+    assert later - refused == pytest.approx(5 * 3600, abs=60)
+    assert len([record for record in caplog.records if "store's clock" in record.message]) == 1
+
+
+def test_a_store_that_refuses_its_own_time_is_not_asked_for_ever(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing
+) -> None:
+    store.date = time.time() + 5 * 3600
+    store.answers.extend([Answer(403, "RequestTimeTooSkewed")] * 5)
+    with pytest.raises(ClockRefused):
+        target.put(item, pace)
+    assert len(store.requests) == 2
+
+
+def test_when_the_machines_clock_is_put_right_requests_are_signed_by_it_again(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing
+) -> None:
+    for date in (time.time() + 5 * 3600, time.time()):
+        store.date = date
+        store.answers.append(Answer(403, "RequestTimeTooSkewed"))
+        target.put(item, pace)
+    assert signed_at(store.requests[-1]) == pytest.approx(time.time(), abs=60)
+
+
 def test_one_attempt_is_one_request(store: Stubborn, target: S3Target, pace: Pace, item: Outgoing) -> None:
     store.answers.extend([Answer(503, "SlowDown")] * 5)
     with pytest.raises(Unreachable):
@@ -202,6 +243,49 @@ def test_wrong_credentials_need_a_person_and_are_read_anew(
     use(monkeypatch, bucket.store.kiosk)
     assert target.put(item, pace) == Receipt("stored")
     target.close()
+
+
+def test_refusals_that_are_kept_to_be_told_keep_no_memory(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing
+) -> None:
+    """Each makes a new client of a few MiB; whoever keeps the errors mustn't keep the old ones."""
+
+    def refused() -> TargetError:
+        store.answers.append(Answer(403, "AccessDenied"))
+        with pytest.raises(NeedsPerson) as refusal:
+            target.put(item, pace)
+        return refusal.value.with_traceback(None)
+
+    refused()
+    tracemalloc.start()
+    try:
+        kept = [refused()]
+        (before, _) = tracemalloc.get_traced_memory()
+        kept += [refused() for _ in range(5)]
+        (after, _) = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 6
+    assert after - before < 500_000
+
+
+def test_what_clients_are_made_from_is_read_once(
+    store: Stubborn, target: S3Target, pace: Pace, item: Outgoing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    load_file = JSONFileLoader.load_file
+
+    def counted(loader: JSONFileLoader, path: str) -> object:
+        read.append(path)
+        return load_file(loader, path)
+
+    monkeypatch.setattr(JSONFileLoader, "load_file", counted)
+    for _ in range(3):
+        store.answers.append(Answer(403, "AccessDenied"))
+        with pytest.raises(NeedsPerson):
+            target.put(item, pace)
+    descriptions = [path for path in read if path.endswith("/service-2")]
+    assert len(descriptions) == 1, read
 
 
 def test_credentials_that_may_not_write_need_a_person(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent.courier.activity import Activity
 from agent.courier.crew import Crew
+from agent.courier.pace import Pace
 from agent.courier.targets import open_target
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines
@@ -35,8 +36,9 @@ def once(kiosk: Kiosk, settings: Settings) -> None:
     target = open_target(settings.upload.target, endpoint_url=settings.upload.endpoint_url)
     assert target is not None
     lines = Lines()
+    pace = Pace(settings.upload.max_rate, kiosk.clock, lines.stop)
     crew = Crew(lines.stop)
-    uploads = Uploads(settings, kiosk.layout, target, lines, Activity(kiosk.clock), kiosk.clock)
+    uploads = Uploads(settings, target, lines, pace, Activity(kiosk.clock), kiosk.clock)
     try:
         uploads.once(crew)
     finally:

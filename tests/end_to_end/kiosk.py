@@ -25,6 +25,7 @@ from agent.status import RecorderStatus, read_status
 from agent.timeline import Fault, read
 from hw.clock import SystemClock
 from hw.simulated import SimulatedRoom
+from tests.end_to_end.plan import Plan
 from tests.soundcard import eventually
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Kiosk:
 
     settings: Settings
     environment: Mapping[str, str] = field(default_factory=dict)
+    beside: Path | None = None
+    """Where the runtime directory and the log are; None is in the spool's root."""
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -47,22 +50,41 @@ class Kiosk:
 
     @property
     def log(self) -> Path:
-        return self.settings.spool.path / "processes.log"
+        return self._beside / "processes.log"
 
-    def record(self, room: SimulatedRoom, *, room_time: bool = False) -> subprocess.Popen[bytes]:
-        """Start the recorder in `room`; with `room_time` it lives by the room's clock."""
-        if room_time:
+    @property
+    def runtime(self) -> Path:
+        return self._beside / "run"
+
+    @property
+    def _beside(self) -> Path:
+        return self.beside or self.settings.spool.path
+
+    def record(
+        self, room: SimulatedRoom, *, room_time: bool = False, plan: Plan | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start the recorder in `room`; with `room_time` it lives by the room's clock, with a `plan` by that too."""
+        if plan is not None:
+            command = _planned("recorder", plan, room)
+        elif room_time:
             command = ["tests.end_to_end.room_recorder", "{}", str(room.directory / "state"), str(room.speed)]
         else:
             command = ["agent.recorder", "--settings-fd", "{}"]
         return self._start(command, room.environment)
 
-    def upload(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start the courier."""
-        return self._start(["agent.courier", "--settings-fd", "{}", *options], {})
+    def upload(self, *options: str, room: SimulatedRoom | None = None) -> subprocess.Popen[bytes]:
+        """Start the courier; with a `room` it lives by the room's clock."""
+        if room is None:
+            return self._start(["agent.courier", "--settings-fd", "{}", *options], {})
+        command = ["tests.end_to_end.room_courier", "{}", str(room.directory / "state"), str(room.speed)]
+        return self._start(command, {})
+
+    def upload_by(self, plan: Plan, room: SimulatedRoom | None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the courier with a clock that goes wrong by `plan`, in the time of `room` or of this machine."""
+        return self._start(_planned("courier", plan, room), environment)
 
     def status(self) -> RecorderStatus | None:
-        return read_status(self.settings.spool.path / "run")
+        return read_status(self.runtime)
 
     def ledger(self) -> Ledger:
         return Ledger(self.layout.ledger, SystemClock(), read_only=True)
@@ -108,7 +130,7 @@ class Kiosk:
 
     def _start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         descriptor = hand_over(self.settings)
-        runtime = {"RUNTIME_DIRECTORY": str(self.settings.spool.path / "run"), "PYTHONPATH": str(ROOT)}
+        runtime = {"RUNTIME_DIRECTORY": str(self.runtime), "PYTHONPATH": str(ROOT)}
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *(part.format(descriptor) for part in command)],
@@ -120,6 +142,13 @@ class Kiosk:
         os.close(descriptor)
         self._processes.append(process)
         return process
+
+
+def _planned(who: str, plan: Plan, room: SimulatedRoom | None) -> list[str]:
+    place = [] if room is None or room.speed == 1 else [str(room.directory / "state"), str(room.speed)]
+    # The only braces that mean something to `_start` are those of the descriptor.
+    text = plan.written().replace("{", "{{").replace("}", "}}")
+    return ["tests.end_to_end.planned_kiosk", who, "{}", text, *place]
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:

@@ -78,7 +78,7 @@ def assert_tiles(segments: list[Segment], gaps: list[Gap]) -> None:
 def test_sigterm_seals_the_open_segment_and_nothing_is_missing(
     soundcard: Soundcard, start: Start, speech: NDArray[np.int16]
 ) -> None:
-    room = soundcard(speech, speed=SPEED)
+    room = soundcard(speech, speed=SPEED, patient=True)
     kiosk = start()
     recorder = kiosk.record(room, room_time=True)
     eventually(lambda: kiosk.captured_s() >= 20, "20 s are sealed")
@@ -93,7 +93,7 @@ def test_sigterm_seals_the_open_segment_and_nothing_is_missing(
 def test_a_scripted_overrun_leaves_a_gap_of_the_right_length(
     soundcard: Soundcard, start: Start, speech: NDArray[np.int16]
 ) -> None:
-    room = soundcard(speech, speed=SPEED, script=[f"at {12 * RATE} overrun {RATE}"])
+    room = soundcard(speech, speed=SPEED, patient=True, script=[f"at {12 * RATE} overrun {RATE}"])
     kiosk = start()
     recorder = kiosk.record(room, room_time=True)
     eventually(lambda: kiosk.captured_s() >= 25, "25 s are sealed")
@@ -230,7 +230,7 @@ def test_the_spool_never_exceeds_20_mb_under_100_mb_of_audio(
 def test_outside_the_schedule_the_microphone_is_closed_and_the_gap_says_so(
     soundcard: Soundcard, start: Start, speech: NDArray[np.int16]
 ) -> None:
-    room = soundcard(speech, speed=SPEED)
+    room = soundcard(speech, speed=SPEED, patient=True)
     kiosk = start(segment_seconds=10)
     now = datetime.fromtimestamp(room.clock().wall_ns() / 1e9, UTC)
     closes = now.hour * 60 + now.minute + 1

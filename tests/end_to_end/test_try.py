@@ -12,8 +12,9 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import boto3
@@ -64,8 +65,11 @@ class Try:
             stdout=there or subprocess.PIPE,
             stderr=there or subprocess.STDOUT,
         )
+        self._printed = b""
+        self._reader = threading.Thread(target=self._read)
         if there is not None:
             os.close(there)
+            self._reader.start()
 
     def segments(self) -> list[Segment]:
         """What the ledger has by now."""
@@ -98,13 +102,16 @@ class Try:
         """Everything it printed, once it has ended."""
         if self._screen is None:
             return self.process.communicate(timeout=PATIENCE_S)[0].decode()
-        printed = b""
-        while True:
-            try:
-                printed += os.read(self._screen, 65536)
-            except OSError:
-                self.process.wait(PATIENCE_S)
-                return printed.decode()
+        self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return self._printed.decode()
+
+    def _read(self) -> None:
+        """All the while, as a terminal does: whoever writes to one that nobody reads has to wait."""
+        assert self._screen is not None
+        with suppress(OSError):
+            while True:
+                self._printed += os.read(self._screen, 65536)
 
     def processes(self) -> list[str]:
         """Every process of it that is still there, by something of it in its arguments or its environment."""
@@ -126,7 +133,9 @@ class Try:
                 self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+                self.process.wait()
         if self._screen is not None:
+            self._reader.join(PATIENCE_S)
             os.close(self._screen)
         if self.process.stdout is not None:
             self.process.stdout.close()

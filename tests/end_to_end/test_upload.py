@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,12 +130,13 @@ def test_a_courier_that_starts_ten_minutes_late_uploads_everything(
     assert_bucket_holds_what_was_played(kiosk, bucket, room, source, joins=10)
 
 
+@pytest.mark.timeout(300)
 def test_a_courier_killed_in_mid_upload_leaves_each_segment_once_and_whole(
     soundcard: Soundcard, make: Make, bucket: Bucket
 ) -> None:
     source = speech_like(130, 16000, 1)
     room = soundcard(source, speed=40.0, patient=True)
-    kiosk = make(segment_seconds=10, max_rate=ByteRate(300_000))
+    kiosk = make(segment_seconds=10, max_rate=ByteRate(100_000))
     record(kiosk, room, 125)
     total = len(kiosk.segments())
     kills = 0
@@ -146,6 +148,7 @@ def test_a_courier_killed_in_mid_upload_leaves_each_segment_once_and_whole(
         assert len(recordings(bucket)) < total
         kills += 1
     assert kills >= 3
+    kiosk.settings = replace(kiosk.settings, upload=replace(kiosk.settings.upload, max_rate=ByteRate(0)))
     last = kiosk.upload()
     eventually(lambda: everything_is_uploaded(kiosk), "everything is uploaded", 60)
     assert stop(last) == 0
@@ -176,7 +179,7 @@ def test_an_unreachable_broker_does_not_keep_the_room_from_being_recorded_and_up
     soundcard: Soundcard, make: Make, bucket: Bucket
 ) -> None:
     source = speech_like(30, 16000, 1)
-    room = soundcard(source, speed=20.0)
+    room = soundcard(source, speed=20.0, patient=True)
     kiosk = make(segment_seconds=5)
     kiosk.settings = Settings(
         device=kiosk.settings.device,

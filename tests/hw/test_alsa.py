@@ -234,6 +234,42 @@ def test_a_frozen_microphone_is_noticed_by_the_timeout(soundcard: Soundcard, lis
     np.testing.assert_array_equal(after, played[thaw.position : thaw.position + len(after)])
 
 
+def test_a_microphone_that_stalls_for_a_moment_is_told_between_the_blocks_it_separates(
+    soundcard: Soundcard, listen: Callable[..., Microphone]
+) -> None:
+    """No driver counts these frames: the stream just goes on later."""
+    played = numbered(5 * RATE)
+    room = soundcard(played, script=[f"at 20000 freeze {2 * RATE}"])
+    results = heard(listen(room), 40000)
+    (place,) = [index for index, result in enumerate(results) if isinstance(result, Overrun)]
+    told = results[place]
+    assert isinstance(told, Overrun)
+    assert told.cause == "stalled"
+    before, after = pcm(results[:place]), pcm(results[place + 1 :])
+    np.testing.assert_array_equal(before, played[:20000])
+    (thaw,) = [event for event in room.history() if event.what == "thaw"]
+    np.testing.assert_array_equal(after, played[thaw.position : thaw.position + len(after)])
+    last, first = results[place - 1], results[place + 1]
+    assert isinstance(last, Block)
+    assert isinstance(first, Block)
+    gap_ns = first.ended_ns - first.frames * NS_PER_S // RATE - last.ended_ns
+    assert abs(gap_ns - thaw.lost * NS_PER_S // RATE) < NS_PER_S // 5, "right to a period"
+
+
+def test_what_was_read_before_the_card_failed_is_given_before_the_news(
+    soundcard: Soundcard, listen: Callable[..., Microphone]
+) -> None:
+    """A card with short periods is read several times for one block."""
+    played = numbered(RATE)
+    room = soundcard(played, script=["at 3072 broken"], card=Card(buffer_most_bytes=8192))
+    microphone = listen(room)
+    time.sleep(0.3)  # the reader is late: three periods wait, less than a block
+    results: list[Block | Overrun] = []
+    with pytest.raises(MicrophoneGone):
+        results.extend(iter(lambda: microphone.read(PATIENCE_S), None))
+    np.testing.assert_array_equal(pcm(results), played[:3072])
+
+
 def test_a_frozen_microphone_that_claims_to_be_ready_is_noticed_as_well_and_costs_little(
     soundcard: Soundcard, listen: Callable[..., Microphone]
 ) -> None:
@@ -291,7 +327,7 @@ def test_a_microphone_in_use_is_busy(soundcard: Soundcard, listen: Callable[...,
     ("card", "granted", "hint"),
     [
         (Card(rates=(44100, 48000)), "44100 Hz", "capture.rate = 44100"),
-        (Card(channels=(2,)), "2 channels", "capture.channels = 2"),
+        (Card(channels=(2,)), "× 2, S16_LE", "capture.channels = 2"),
         (Card(format="S32_LE"), "S32_LE", ""),
     ],
 )
@@ -370,6 +406,21 @@ def test_an_absent_card_is_known_without_opening_it(tmp_path: Path, pcm_name: st
     for name in ("version", "card1", "KioskMic"):
         (tmp_path / name).touch()
     assert card_is_absent(pcm_name, tmp_path) == absent
+
+
+def test_a_microphone_that_comes_back_under_another_number_keeps_its_name(tmp_path: Path) -> None:
+    """As the kernel shows it: the stable name is a link to whichever card bears it now."""
+    (tmp_path / "version").touch()
+    for number in (1, 3):
+        (tmp_path / f"card{number}").mkdir()
+        (tmp_path / f"card{number}" / "id").write_text("KioskMic\n")
+        (tmp_path / "cards").write_text(f" {number} [KioskMic       ]: USB-Audio - USB PnP Audio Device\n")
+        (tmp_path / "pcm").write_text(f"{number:02}-00: USB Audio : USB Audio : capture 1\n")
+        (tmp_path / "KioskMic").symlink_to(f"card{number}")
+        assert not card_is_absent("hw:CARD=KioskMic", tmp_path)
+        assert [microphone.pcm for microphone in microphones(tmp_path)] == ["hw:CARD=KioskMic"]
+        (tmp_path / "KioskMic").unlink()
+        assert card_is_absent("hw:CARD=KioskMic", tmp_path)
 
 
 def test_a_hidden_list_of_cards_proves_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from agent.ledger import Segment
 from agent.recorder.rebuild import open_recovered
 from agent.recorder.retention import Retention
 from agent.recorder.ring import Ring
+from agent.recorder.succession import Succession
 from agent.recorder.vitals import Vitals
 from agent.recorder.writer import Writer
 from agent.settings import Capture, Device, Settings, Spool
@@ -48,7 +49,10 @@ def settings(root: Path, *, capture: Capture | None = None, **spool: object) -> 
 class WriterRoom:
     """One life of a writer, from recovery to its end; make another one on the same directory for the next life."""
 
-    def __init__(self, chosen: Settings, clock: FakeClock) -> None:
+    def __init__(
+        self, chosen: Settings, clock: FakeClock, ring: Ring | None = None, succession: Succession | None = None
+    ) -> None:
+        """With a `ring` and a `succession` it goes on for another writer."""
         self.settings = chosen
         self.clock = clock
         self.layout = Layout(chosen.spool.path)
@@ -56,9 +60,13 @@ class WriterRoom:
         self.ledger, self.recovered = open_recovered(self.layout, clock)
         self.ledger.begin_boot(clock.wall_ns() - clock.monotonic_ns(), "synchronised")
         self.vitals = Vitals()
-        self.ring = Ring(30 * chosen.capture.rate)
+        self.ring = ring or Ring(30 * chosen.capture.rate)
+        self.heard_frames = 0
+        """Put into the ring so far."""
         self.retention = Retention(self.layout, chosen, self.ledger, clock)
-        self.writer = Writer(chosen, self.layout, self.ledger, self.retention, self.ring, clock, self.vitals)
+        self.writer = Writer(
+            chosen, self.layout, self.ledger, self.retention, self.ring, clock, self.vitals, succession
+        )
 
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Play `samples` in the fake clock's time, a writer's turn after each whole second.
@@ -70,16 +78,21 @@ class WriterRoom:
             for pcm in batch:
                 frames = len(pcm)
                 self.clock.advance(frames / rate)
+                self.heard_frames += frames
                 self.ring.put(Block(pcm.tobytes(), Frames(frames), self.clock.monotonic_ns()))
             if self.ring.frames >= rate:
                 self.writer.step()
 
     def end(self) -> None:
         """Stop in good order."""
+        self.seal()
+        self.ledger.close()
+
+    def seal(self) -> None:
+        """The writer's end; the ledger can still be read."""
         self.ring.close()
         while self.writer.step():
             pass
-        self.ledger.close()
 
     def sealed(self) -> list[Segment]:
         """Every segment the ledger knows, oldest first."""

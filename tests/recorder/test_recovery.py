@@ -352,6 +352,8 @@ def test_a_pending_segment_whose_file_is_gone_is_marked_lost(tmp_path: Path, clo
     assert again.recovered.lost == [segment.name]
     (after,) = again.sealed()
     assert (after.state, after.present) == ("lost", False)
+    assert not recover(again.layout, again.ledger)
+    assert not list(files_below(again.layout.sealed))
 
 
 def test_a_lost_segment_leaves_no_sidecar_behind(tmp_path: Path, clock: FakeClock) -> None:
@@ -466,6 +468,43 @@ def test_an_acknowledged_file_that_came_back_after_its_removal_goes_again(tmp_pa
     assert not list(files_below(room.layout.sealed))
 
 
+@pytest.mark.parametrize("kept", [".flac", ".meta"])
+def test_an_acknowledged_pair_of_which_a_power_cut_kept_one_file_goes(
+    tmp_path: Path, clock: FakeClock, kept: str
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.acknowledge(segment.name, "stored")
+    room.ledger.close()
+    for entry in files_below(room.layout.sealed):
+        if not entry.name.endswith(kept):
+            Path(entry.path).unlink()
+    again = WriterRoom(room.settings, clock)
+    assert again.recovered.removed == [segment.name]
+    assert not list(files_below(again.layout.sealed))
+
+
+def test_an_acknowledged_pair_that_is_whole_stays(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(2))
+    (segment,) = room.sealed()
+    room.ledger.acknowledge(segment.name, "stored")
+    room.ledger.close()
+    again = WriterRoom(room.settings, clock)
+    assert not again.recovered
+    assert again.layout.audio(segment.name).exists()
+
+
+def test_what_a_cut_start_left_to_try_the_card_is_gone_after_the_next(tmp_path: Path, clock: FakeClock) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    (layout.open / ".probe").write_bytes(b"")
+    room = WriterRoom(settings(tmp_path), clock)
+    assert not room.recovered
+    assert not list(files_below(layout.open))
+
+
 def test_a_sealed_file_that_is_not_what_its_sidecar_vouches_for_goes_to_quarantine(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -548,3 +587,40 @@ def test_a_segment_whose_beginning_was_damaged_goes_to_quarantine_and_is_kept(
     room = WriterRoom(killed.settings, clock)
     assert room.recovered.quarantined == [part.stem]
     assert (room.layout.quarantine / part.name).exists()
+
+
+def test_a_segment_sealed_but_not_yet_entered_counts_like_any_other(
+    killed: WriterRoom, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counters tell the fleet what was captured; a kill right after the seal must not hide a segment from it."""
+    before = WriterRoom(killed.settings, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "seal", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            before.hear(noise(5))
+    before.ledger.close()
+    room = WriterRoom(killed.settings, clock)
+    assert len(room.recovered.entered) == 1
+    counters = room.ledger.counters()
+    assert counters["segments_total"] == len(room.sealed())
+    assert counters["captured_seconds_total"] == pytest.approx(sum(segment.seconds for segment in room.sealed()))
+
+
+def test_a_start_that_was_killed_leaves_nothing_for_the_quarantine(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start tries whether it may write; what a kill leaves of that try is nobody's riddle."""
+    layout = Layout(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _killed)
+        patch.setattr(os, "getpid", lambda: 1)
+        with pytest.raises(KeyboardInterrupt):
+            layout.create()
+    assert list(files_below(layout.open))
+    room = WriterRoom(settings(tmp_path), clock)
+    assert not room.recovered
+    assert not list(files_below(room.layout.quarantine))
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

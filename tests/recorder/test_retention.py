@@ -10,6 +10,7 @@ import pytest
 from agent.hours import Hours
 from agent.ledger import Boot, Gap, Ledger
 from agent.recorder.retention import victims
+from agent.recorder.succession import CardFailed
 from agent.settings import Capture, Schedule, Settings
 from agent.spool import files_below
 from agent.units import NS_PER_S, Duration, Size
@@ -85,6 +86,33 @@ def test_a_file_goes_only_after_the_ledger_durably_says_so(
     assert set(seen) == {"evicted"}
 
 
+def test_room_is_given_away_only_when_no_power_cut_can_bring_back_what_was_there(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(capped(tmp_path, 3), clock)
+    synced: list[Path] = []
+    monkeypatch.setattr("agent.recorder.retention.sync_directory", synced.append)
+    while not synced:
+        evicted = [segment for segment in room.sealed() if segment.state == "evicted"]
+        assert not evicted
+        room.hear(noise(1))
+    assert next(segment.state for segment in room.sealed()) == "evicted"
+    assert set(synced) == {room.layout.sealed, room.layout.quarantine}
+
+
+def test_where_there_is_room_for_what_was_removed_too_nothing_is_synced_for_it(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    synced: list[Path] = []
+    monkeypatch.setattr("agent.recorder.retention.sync_directory", synced.append)
+    room.hear(noise(2))
+    room.ledger.acknowledge(room.sealed()[0].name, "stored")
+    room.hear(noise(4))
+    assert not room.layout.audio(room.sealed()[0].name).exists()
+    assert not synced
+
+
 def test_uploaded_recordings_leave_after_keep_uploaded(tmp_path: Path, clock: FakeClock) -> None:
     room = WriterRoom(settings(tmp_path, keep_uploaded=Duration(60)), clock)
     room.hear(noise(2))
@@ -124,8 +152,8 @@ def test_when_others_fill_the_card_nothing_is_given_up_for_nothing(
     room.hear(noise(4))
     usage = (1 << 40, 1 << 40, 1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": usage[2]}))
-    room.hear(noise(4))
-    assert room.vitals.storage == "spool_full"
+    with pytest.raises(CardFailed, match="others have filled the card"):
+        room.hear(noise(4))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 
 
@@ -362,7 +390,7 @@ def test_what_turns_out_to_lie_outside_the_schedule_is_erased_before_upload(
     begin_ns = clock.monotonic_ns()
     room.hear(noise(8))
     assert all(segment.provisional for segment in room.sealed())
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     offset_ns = round(lunch_s * NS_PER_S) - begin_ns
     clock.step((offset_ns + clock.monotonic_ns() - clock.wall_ns()) / NS_PER_S)
     room.ledger.retime(Boot(clock.boot, offset_ns, "synchronised"))
@@ -394,7 +422,7 @@ def test_what_reaches_into_clinic_hours_is_kept(tmp_path: Path, clock: FakeClock
 def test_a_schedule_erases_nothing_that_was_recorded_under_a_right_clock(tmp_path: Path, clock: FakeClock) -> None:
     chosen = settings(tmp_path, capture=Capture(rate=RATE, mode="scheduled"))
     room = WriterRoom(chosen, clock)
-    room.vitals.clock_trusted = True
+    room.vitals.boot = Boot(clock.boot, 0, "synchronised")
     room.hear(noise(6))
     assert {segment.state for segment in room.sealed()} == {"pending"}
 
@@ -408,3 +436,84 @@ def test_a_machine_that_woke_up_in_the_wrong_year_gives_nothing_up(tmp_path: Pat
     again.ledger.retime(Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "unsynchronised"))
     again.hear(noise(2))
     assert {segment.state for segment in again.sealed()} == {"pending"}
+
+
+YEARS_S = 20 * 365 * 86400
+
+
+def two_boots(tmp_path: Path, clock: FakeClock, *, off_s: float, **limits: Duration) -> WriterRoom:
+    """A recording of an earlier boot waits for upload, another was uploaded; then the power was off."""
+    room = WriterRoom(settings(tmp_path, capture=None, **limits), clock)
+    room.hear(noise(4))
+    room.ledger.acknowledge(room.sealed()[0].name, "stored")
+    room.ledger.close()
+    clock.reboot("c" * 32, off_s=off_s)
+    return WriterRoom(room.settings, clock)
+
+
+def step(room: WriterRoom, clock: FakeClock, seconds: float) -> None:
+    """A time server steps the clock, and it counts as synchronised; then a little is recorded."""
+    clock.step(seconds)
+    room.ledger.retime(Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "synchronised"))
+    room.hear(noise(4))
+
+
+def kept(room: WriterRoom) -> list[bool]:
+    return [room.layout.audio(segment.name).exists() for segment in room.sealed()[:2]]
+
+
+def test_a_synchronised_clock_that_jumps_by_twenty_years_gives_nothing_up_for_hours(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = two_boots(tmp_path, clock, off_s=60, max_age=Duration(3600), keep_uploaded=Duration(3600))
+    step(room, clock, YEARS_S)
+    assert kept(room) == [True, True]
+    assert sum("far older" in record.message for record in caplog.records) == 1
+    clock.advance(5 * 3600)
+    room.hear(noise(4))
+    assert kept(room) == [True, True]
+    clock.advance(1.1 * 3600)
+    room.hear(noise(4))
+    assert kept(room) == [False, False], "now it has said so for long enough"
+    assert room.sealed()[1].state == "evicted"
+
+
+def test_a_jump_that_is_taken_back_has_cost_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    room = two_boots(tmp_path, clock, off_s=60, max_age=Duration(30 * 86400), keep_uploaded=Duration(86400))
+    step(room, clock, YEARS_S)
+    clock.advance(5 * 3600)
+    step(room, clock, -YEARS_S)
+    clock.advance(8 * 3600)
+    room.hear(noise(4))
+    assert kept(room) == [True, True]
+
+
+def test_what_becomes_too_old_in_a_night_without_power_goes_at_once(tmp_path: Path, clock: FakeClock) -> None:
+    room = two_boots(tmp_path, clock, off_s=12 * 3600, max_age=Duration(3600), keep_uploaded=Duration(3600))
+    room.hear(noise(4))
+    assert kept(room) == [False, False]
+
+
+def test_an_uploaded_recording_is_kept_as_long_as_promised_although_the_clock_is_set_meanwhile(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    clock.step(100 - clock.wall_ns() / 1e9)  # 1970
+    room = WriterRoom(settings(tmp_path, keep_uploaded=Duration(600)), clock)
+    room.ledger.retime(Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "unsynchronised"))
+    room.hear(noise(4))
+    room.ledger.acknowledge(room.sealed()[0].name, "stored")
+    step(room, clock, 50 * 365 * 86400)
+    clock.advance(500)
+    room.hear(noise(4))
+    assert kept(room) == [True, True]
+    clock.advance(100)
+    room.hear(noise(4))
+    assert kept(room) == [False, True]
+
+
+def test_a_clock_that_steps_back_does_not_keep_what_need_not_be_kept(tmp_path: Path, clock: FakeClock) -> None:
+    room = WriterRoom(settings(tmp_path), clock)
+    room.hear(noise(4))
+    room.ledger.acknowledge(room.sealed()[0].name, "stored")
+    step(room, clock, -5 * 3600)
+    assert kept(room) == [False, True]

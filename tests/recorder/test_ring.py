@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import threading
 
-from agent.recorder.ring import Break, Ring
+import pytest
+
+from agent.recorder.ring import Break, Ring, TakenOver
 from agent.units import Frames, Nanoseconds
 from hw.alsa import Block
 
@@ -56,3 +58,47 @@ def test_a_waiting_writer_is_woken_by_the_block_that_completes_its_batch() -> No
     ring.put(block(2))
     writer.join(30)
     assert taken == [[block(1), block(2)]]
+
+
+def test_a_break_counts_even_when_no_audio_came_with_it() -> None:
+    ring = Ring(1000)
+    ring.interrupt("unplugged", Nanoseconds(5))
+    assert ring.take(1, 0) == [Break("unplugged", Nanoseconds(5))]
+
+
+def test_only_the_holder_takes_and_a_waiting_one_notices_at_once_that_it_was_taken_over() -> None:
+    ring = Ring(1000)
+    ring.hand_to("one")
+    noticed = threading.Event()
+
+    def wait() -> None:
+        with pytest.raises(TakenOver):
+            ring.take(200, 3600, "one")
+        noticed.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    ring.hand_to("other")
+    assert noticed.wait(30)
+    waiting.join()
+    ring.put(block(1))
+    assert ring.take(100, 0, "other") == [block(1)]
+
+
+def test_what_is_given_back_comes_first_in_its_order_and_counts_against_the_room() -> None:
+    ring = Ring(300)
+    for number in (1, 2):
+        ring.put(block(number))
+    taken = ring.take(1, 0)
+    assert taken is not None
+    ring.put(block(3))
+    ring.give_back([*taken, Break("overrun", Nanoseconds(9))])
+    assert ring.frames == 300
+    ring.put(block(4))
+    assert ring.take(1, 0) == [
+        block(1),
+        block(2),
+        Break("overrun", Nanoseconds(9)),
+        block(3),
+        Break("overflow", Nanoseconds(4000)),
+    ]

@@ -3,18 +3,24 @@ from __future__ import annotations
 import itertools
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
 
 from agent.ledger import Gap, Ledger
-from agent.recorder.ring import Break
+from agent.recorder.recovery import recover
+from agent.recorder.ring import TakenOver
+from agent.recorder.succession import CardFailed, Succession
 from agent.settings import Capture, Voice
 from agent.spool import files_below
 from agent.units import Duration, Size
 from tests.clocks import BOOT, FakeClock
 from tests.recorder.room import RATE, WriterRoom, noise, settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @pytest.fixture
@@ -154,19 +160,100 @@ def test_only_whole_pages_reach_the_card_before_the_end(tmp_path: Path, clock: F
     assert size % 4096 == 0
 
 
-def test_a_card_error_is_a_gap_and_recording_goes_on_when_it_answers_again(room: WriterRoom) -> None:
-    room.hear(noise(3))
+def next_writer(room: WriterRoom, root: Path, succession: Succession) -> WriterRoom:
+    """Another writer on another spool, at the same ring: what `paths` makes when the card fails."""
+    return WriterRoom(settings(root), room.clock, room.ring, succession)
+
+
+def everything(*rooms: WriterRoom) -> NDArray[np.int16]:
+    """All that was recorded, in order of time."""
+    found = []
+    for room in rooms:
+        with Ledger(room.layout.ledger, room.clock) as ledger:
+            found += [(segment.begin_ns, room.audio(segment)) for segment in ledger.segments()]
+    return np.concatenate([audio for _, audio in sorted(found, key=lambda pair: pair[0])])
+
+
+def meet(before: WriterRoom, after: WriterRoom) -> bool:
+    """Whether the account of one ends exactly where the other's begins."""
+    with Ledger(before.layout.ledger, before.clock) as one, Ledger(after.layout.ledger, after.clock) as other:
+        return timeline(one)[-1][1] == timeline(other)[0][0]
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 3, 4.2])
+def test_a_card_that_fails_costs_nothing_because_the_next_writer_goes_on_at_the_frame(
+    room: WriterRoom, tmp_path: Path, seconds: float
+) -> None:
+    played = noise(20)
+    room.hear(played[: round(seconds * RATE)])
     room.layout.sealed.rename(room.layout.root / "away")
-    room.hear(noise(6, seed=2))
-    assert storage(room) == "disk_error"
+    with pytest.raises(CardFailed) as failure:
+        room.hear(played[round(seconds * RATE) : 8 * RATE])
+    heard = room.heard_frames
     (room.layout.root / "away").rename(room.layout.sealed)
-    room.hear(noise(8, seed=3))
-    room.ring.close()
-    while room.writer.step():
-        pass
-    assert [gap.reason for gap in room.ledger.gaps()] == ["disk_error"]
-    assert storage(room) == "recording"
-    assert_tiles(room.ledger)
+    succession = failure.value.succession
+    assert succession.cut is not None
+    direct = next_writer(room, tmp_path / "direct", succession)
+    direct.hear(played[heard:])
+    direct.end()
+    recover(room.layout, room.ledger, [succession.cut])
+    np.testing.assert_array_equal(everything(room, direct), played)
+    assert meet(room, direct)
+
+
+def test_a_writer_that_is_stuck_is_taken_over_and_finishes_when_the_card_lets_it(
+    room: WriterRoom, tmp_path: Path
+) -> None:
+    played = noise(12)
+    room.hear(played[: 3 * RATE])
+    room.ring.hand_to("whoever comes next")
+    succession = room.writer.surrender()
+    assert succession is not None
+    direct = next_writer(room, tmp_path / "direct", succession)
+    direct.hear(played[3 * RATE : 8 * RATE])
+    with pytest.raises(TakenOver):
+        room.writer.step()
+    room.writer.wind_up()
+    direct.hear(played[8 * RATE :])
+    direct.end()
+    np.testing.assert_array_equal(everything(room, direct), played)
+    assert meet(room, direct)
+
+
+def test_a_writer_that_is_asked_to_leave_hands_over_without_a_gap(room: WriterRoom, tmp_path: Path) -> None:
+    played = noise(9)
+    room.hear(played[: 3 * RATE])
+    room.writer.leave()
+    assert not room.writer.step()
+    direct = next_writer(room, tmp_path / "direct", room.writer.succession())
+    direct.hear(played[3 * RATE :])
+    direct.end()
+    np.testing.assert_array_equal(everything(room, direct), played)
+    assert meet(room, direct)
+
+
+def test_gaps_that_the_card_did_not_take_are_entered_by_the_next_writer(
+    room: WriterRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.hear(noise(3))
+    room.ring.interrupt("unplugged", room.clock.monotonic_ns())
+    room.writer.step()
+    room.clock.advance(5)
+    room.ring.interrupt("schedule", room.clock.monotonic_ns())
+
+    def refuse(_: Gap) -> None:
+        raise OSError(5, "the card is gone")
+
+    monkeypatch.setattr(room.ledger, "gap", refuse)
+    with pytest.raises(CardFailed) as failure:
+        room.writer.step()
+    direct = next_writer(room, tmp_path / "direct", failure.value.succession)
+    room.clock.advance(7)
+    direct.hear(noise(2))
+    direct.end()
+    with Ledger(direct.layout.ledger, room.clock) as ledger:
+        gaps = [(gap.reason, (gap.end_ns - gap.begin_ns) / 1e9) for gap in ledger.gaps()]
+    assert gaps == [("unplugged", 5.0), ("schedule", 7.0)]
 
 
 def test_stop_when_full_gives_up_nothing_and_resumes_with_hysteresis(tmp_path: Path, clock: FakeClock) -> None:
@@ -216,10 +303,3 @@ def test_levels_are_those_of_the_last_second(room: WriterRoom) -> None:
     room.hear(np.zeros((RATE, 1), np.int16))
     assert room.vitals.levels is not None
     assert room.vitals.levels.silent
-
-
-def test_breaks_are_told_apart_from_audio_even_without_audio(room: WriterRoom) -> None:
-    room.ring.interrupt("unplugged", room.clock.monotonic_ns())
-    taken = room.ring.take(1, 0)
-    assert taken is not None
-    assert isinstance(taken[0], Break)

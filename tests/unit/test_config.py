@@ -147,7 +147,7 @@ BAD = {
         "→ write a whole number from 8000 to 192000 without quotes"
     ),
     MINIMAL + "[capture]\nrate = true": (
-        "line 5, capture.rate: true is true or false, not a whole number\n"
+        "line 5, capture.rate: true is a truth value, not a whole number\n"
         "→ write a whole number from 8000 to 192000 without quotes"
     ),
     MINIMAL + "[capture]\nrate = 16000.0": (
@@ -222,6 +222,11 @@ BAD = {
     ),
     MINIMAL + '[spool]\ncap = "5MiB"\nquarantine_cap = "2MiB"': (
         'line 6, spool.quarantine_cap: 2MiB leaves too little of spool.cap (5MiB) for recordings\n→ use at most "1MiB"'
+    ),
+    MINIMAL + '[spool]\ndirect_cap = "100KiB"': (
+        "line 5, spool.direct_cap: 100KiB can't hold two seconds of recordings: should the card fail, "
+        "nothing could be recorded\n"
+        '→ set it to at least "1MiB"'
     ),
     MINIMAL + '[spool]\nmax_age = "10s"': (
         "line 5, spool.max_age: 10s is shorter than one segment: every recording would go as soon as it is there\n"
@@ -375,7 +380,7 @@ read configuration /etc/kiosk-recorder/config.toml: 8 mistakes
     → write the path from / on
   line 6, spool.colour: unknown key
     → keys of [spool] are path, cap, keep_free, max_age, segment_seconds, sync_seconds, when_full, keep_uploaded, \
-quarantine_cap
+quarantine_cap, direct_cap
   line 8, device.id: is missing
     → add it, such as id = "room-12"
   line 9, device.site: "North" can't be a name
@@ -564,7 +569,7 @@ documents = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(documents.map(lambda text: MINIMAL + text) | documents | st.text())
 @example("device = 1\n[[spool]]")
 @example("spool = 1\n" + MINIMAL)

@@ -223,7 +223,7 @@ def minutes_of(week: Week) -> set[int]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(weeks(), st.sampled_from(ZONES), st.sampled_from(CHANGES), st.integers(-1500, 1500))
 def test_every_change_is_found_and_none_is_invented(week: Week, zone: ZoneInfo, change: datetime, ahead: int) -> None:
     begin = change + timedelta(minutes=ahead)

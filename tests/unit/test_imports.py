@@ -15,7 +15,7 @@ PACKAGES = ("agent", "hw", "fleet")
 ONLY_IN = {
     "alsaaudio": {"hw.alsa"},
     "boto3": {"agent.courier.targets.s3"},
-    "botocore": {"agent.courier.targets.s3"},
+    "botocore": {"agent.courier.targets.s3", "agent.courier.targets.signing"},
     "gpiozero": {"hw.gpio"},
     "paho": {"agent.courier.broker"},
 }

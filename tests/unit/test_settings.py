@@ -34,6 +34,15 @@ class TestTheReserveOfASegment:
             assert file.stat().st_size > samples.nbytes
             assert file.stat().st_size + sidecar <= kept.segment_reserve_bytes
 
+    def test_on_the_direct_path_segments_get_shorter_until_several_fit(self, tmp_path: Path) -> None:
+        long = Settings(device=Device(site="a", id="b"), spool=Spool(segment_seconds=3600, keep_free=Size(2**30)))
+        direct = long.on_direct_path(tmp_path)
+        assert direct.spool.path == tmp_path
+        assert (direct.spool.cap, direct.spool.keep_free) == (long.spool.direct_cap, 0)
+        assert 4 * direct.segment_reserve_bytes <= direct.spool.cap < 8 * direct.segment_reserve_bytes
+        short = Settings(device=Device(site="a", id="b"))
+        assert short.on_direct_path(tmp_path).spool.segment_seconds == short.spool.segment_seconds
+
     def test_the_sidecar_of_a_long_segment_with_frequent_syncs_has_room_besides_the_audio(self) -> None:
         kept = Settings(
             device=Device(site="a", id="b"),

@@ -80,7 +80,7 @@ def test_a_card_that_only_pretends_to_be_writable_is_noticed(tmp_path: Path, mon
     def refuse(*_: object) -> int:
         raise OSError("no such luck")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(KioskError, match="no such luck"):
         Layout(tmp_path).create()
 
@@ -121,9 +121,9 @@ def test_a_second_process_of_a_role_is_turned_away_and_told_who_is_there(tmp_pat
         f"start recorder {tmp_path}: another recorder already runs here (process {os.getpid()})\n"
         "  → stop it first, or give this one another `spool.path`"
     )
-    InstanceLock(layout, "courier").release()
-    held.release()
-    InstanceLock(layout, "recorder").release()
+    InstanceLock(layout, "courier").close()
+    held.close()
+    InstanceLock(layout, "recorder").close()
 
 
 def test_a_holder_that_did_not_say_who_it_is_is_unknown(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_holder_that_did_not_say_who_it_is_is_unknown(tmp_path: Path) -> None:
     os.truncate(layout.state / "recorder.lock", 0)
     with pytest.raises(KioskError, match=r"\(process unknown\)"):
         InstanceLock(layout, "recorder")
-    held.release()
+    held.close()
 
 
 def test_a_process_that_dies_gives_its_lock_back(tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_a_process_that_dies_gives_its_lock_back(tmp_path: Path) -> None:
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=root, check=False)
-    InstanceLock(layout, "recorder").release()
+    InstanceLock(layout, "recorder").close()

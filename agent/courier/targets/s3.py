@@ -1,8 +1,10 @@
-"""Objects in a bucket: AWS S3 or any store that speaks its protocol. The only importer of boto3 on a kiosk.
+"""Objects in a bucket: AWS S3 or any store that speaks its protocol. The only importer of boto3's core on a kiosk.
 
 One `PutObject` a recording. The SHA-256 from the ledger travels as a signed header and the store checks the body
 against it, so the body itself isn't hashed a second time for the signature. `If-None-Match: *` keeps an object that is
 there from being written again; keys carry the content's hash, so what is there is this very recording.
+
+A store that refuses the machine's clock says what time it is; requests are signed by that from then on.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import base64
 import contextlib
 import gc
 import hashlib
+import logging
+import socket
 import threading
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,6 +32,8 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.loaders import Loader
+from botocore.session import Session
 
 from agent.courier.targets import (
     ClockRefused,
@@ -39,12 +44,15 @@ from agent.courier.targets import (
     TargetError,
     Unreachable,
 )
+from agent.courier.targets.signing import NEWS, sign_ahead
 from agent.units import NS_PER_S
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from agent.courier.pace import Pace
+
+log = logging.getLogger(__name__)
 
 _DIGEST_CODES = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
@@ -54,8 +62,17 @@ _PASSING_CODES = frozenset(
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 _FULL = 507
 
+_SILENCE_S = 25
+"""How long an answer is waited for, once everything is sent."""
+_STANDSTILL_S = 10
+"""How long a connection may take to come about, and then each block of the body to leave."""
+_SHORT_QUEUE = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 64 * 1024)
+"""So much waits in the kernel unsent. Without it the whole recording would, and a slow line look like a dead one."""
+
 _CONFIG_HINT = "correct `[upload]`, or the AWS configuration of the courier's user"
-_CREDENTIALS_HINT = "look at the credentials that the courier's user has (boto3's own chain; docs/OPERATIONS.md)"
+_CREDENTIALS_HINT = (
+    "look at the credentials that the courier's user has: boto3's own chain, such as AWS_PROFILE in its environment"
+)
 _HINTS = {
     "NoSuchBucket": "make the bucket, or correct `upload.target`; the kiosk never makes one itself",
     "AccessDenied": "let these credentials PutObject below the device's own prefix",
@@ -78,8 +95,11 @@ class S3Target:
         self._region = region
         self._connections = connections
         self._conditional = True
+        self._behind = timedelta()
         self._lock = threading.Lock()
         self._shared: S3Client | None = None
+        self._loader = Loader()
+        """Descriptions of S3 and its endpoints, 20 MiB once they are read: one for all clients that will ever be."""
 
     @property
     def prefix(self) -> str:
@@ -90,15 +110,16 @@ class S3Target:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if self._conditional else {}
         with pace.open(outgoing.path) as body:
             try:
-                answer = self._client().put_object(
-                    Bucket=self._bucket,
-                    Key=outgoing.key,
-                    Body=body,
-                    ChecksumSHA256=digest,
-                    ContentType="audio/flac" if outgoing.key.endswith(".flac") else "application/octet-stream",
-                    Metadata=dict(outgoing.metadata),
-                    **condition,
-                )
+                with _expiry_told():
+                    answer = self._client().put_object(
+                        Bucket=self._bucket,
+                        Key=outgoing.key,
+                        Body=body,
+                        ChecksumSHA256=digest,
+                        ContentType="audio/flac" if outgoing.key.endswith(".flac") else "application/octet-stream",
+                        Metadata=dict(outgoing.metadata),
+                        **condition,
+                    )
             except (BotoCoreError, ClientError) as error:
                 if body.failure is not None:
                     raise body.failure from error
@@ -108,6 +129,8 @@ class S3Target:
                 if status == 501 and condition:
                     self._conditional = False
                     return self.put(outgoing, pace)
+                if _code(error) in _CLOCK_CODES and self._learn_time(error):
+                    return self.put(outgoing, pace)
                 self._refuse(error, outgoing.key)
         if answer.get("ChecksumSHA256") != digest:
             self._compare_md5(outgoing, answer.get("ETag", ""))
@@ -115,7 +138,8 @@ class S3Target:
 
     def server_time(self) -> int | None:
         try:
-            answer: Mapping[str, Any] = self._client().head_bucket(Bucket=self._bucket)
+            with _expiry_told():
+                answer: Mapping[str, Any] = self._client().head_bucket(Bucket=self._bucket)
         except ClientError as error:
             # Whoever refuses says what time it is, too.
             answer = error.response
@@ -144,8 +168,8 @@ class S3Target:
     def _connect(self) -> S3Client:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 1},
-            connect_timeout=5,
-            read_timeout=60,
+            connect_timeout=_STANDSTILL_S,
+            read_timeout=_SILENCE_S,
             max_pool_connections=self._connections,
             tcp_keepalive=True,
             request_checksum_calculation="when_required",
@@ -156,9 +180,13 @@ class S3Target:
                 "addressing_style": "path" if self._endpoint_url else "auto",
             },
         )
+        # A client is a cycle of megabytes: without this the old one would still be there when the new one comes.
+        gc.collect()
+        # A session of our own: the default one would keep credentials that were read before.
+        session = Session()
+        session.register_component("data_loader", self._loader)
         try:
-            # A session of our own: the default one would keep credentials that were read before.
-            return boto3.session.Session().client(
+            created = session.create_client(
                 "s3", region_name=self._region or None, endpoint_url=self._endpoint_url or None, config=config
             )
         except (BotoCoreError, ValueError) as error:
@@ -168,6 +196,27 @@ class S3Target:
                 cause=str(error),
                 hint="correct `upload.endpoint_url` and `upload.region`, or the AWS configuration of this user",
             ) from error
+        client = cast("S3Client", created)
+        sign_ahead(client, self._behind)
+        client.meta.events.register("before-call.s3.HeadBucket", _follow_nobody)
+        # botocore lets nobody choose options for its sockets; this is the list that its pools make them with.
+        client._endpoint.http_session._socket_options.append(_SHORT_QUEUE)  # type: ignore[attr-defined]  # noqa: SLF001
+        return client
+
+    def _learn_time(self, error: BotoCoreError | ClientError) -> bool:
+        """Sign by the store's clock from now on; False when that is what it refused, or it doesn't tell the time."""
+        date = _date(error.response) if isinstance(error, ClientError) else None
+        if date is None:
+            return False
+        with self._lock:
+            behind = date - datetime.now(UTC)
+            if abs(behind - self._behind) < NEWS:
+                return False
+            self._behind = behind
+            if self._shared is not None:
+                sign_ahead(self._shared, behind)
+        log.warning("requests are signed by the store's clock, %s: this machine's is refused", f"{date:%Y-%m-%d %H:%M}")
+        return True
 
     def _compare_md5(self, outgoing: Outgoing, etag: str) -> None:
         """Verify with a store that doesn't know SHA-256 checksums: its ETag is the MD5 of what it received."""
@@ -188,12 +237,37 @@ class S3Target:
 
     def _refuse(self, error: BotoCoreError | ClientError, key: str) -> NoReturn:
         kind, cause, hint = _sorted(error)
+        _forget_frames(error)
         if kind is NeedsPerson:
             with self._lock:
                 self._shared = None
-            # A client is a cycle of megabytes; several could pile up before the collector comes by.
-            gc.collect()
+            # Whoever keeps the refusal, to tell it, must not keep the client by the frames in which it happened.
+            error.with_traceback(None)
         raise kind("upload to", place=self._place(key), cause=cause, hint=hint, retryable=True) from error
+
+
+@contextlib.contextmanager
+def _expiry_told() -> Iterator[None]:
+    """botocore knows no exception of its own for a credential helper that hands out what has expired."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "credentials are still expired" not in str(error):
+            raise
+        raise CredentialRetrievalError(provider="the credential helper", error_msg=str(error)) from error
+
+
+def _follow_nobody(params: dict[str, Any], **_: object) -> None:
+    """Told where else to ask, botocore asks HeadBucket for the region; told that again, it would ask for ever."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Errors are kept as long as the trouble lasts, and the frames they came through would keep a client each."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
 
 
 def _sorted(error: BotoCoreError | ClientError) -> tuple[type[TargetError], str, str]:
@@ -210,7 +284,7 @@ def _sorted(error: BotoCoreError | ClientError) -> tuple[type[TargetError], str,
 
 
 def _answer_sorted(error: ClientError) -> tuple[type[TargetError], str, str]:
-    code = error.response.get("Error", {}).get("Code", "")
+    code = _code(error)
     message = error.response.get("Error", {}).get("Message", "")
     status = _status(error)
     cause = f"{status} {code}: {message}" if message else f"{status} {code}"
@@ -223,6 +297,10 @@ def _answer_sorted(error: ClientError) -> tuple[type[TargetError], str, str]:
     if code in _PASSING_CODES or status in _PASSING_STATUSES or (500 <= status != _FULL):
         return Unreachable, cause, "the store is busy or broken; that should pass"
     return NeedsPerson, cause, _HINTS.get(code, _CREDENTIALS_HINT if status in (400, 401, 403) else _CONFIG_HINT)
+
+
+def _code(error: BotoCoreError | ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
 
 
 def _status(error: BotoCoreError | ClientError) -> int:

@@ -1,0 +1,147 @@
+"""Mistakes that a careless recorder could make, planted into the real one to see the checker find them.
+
+Each is put in from outside, in the traced process alone: the product has no switch for any of them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from agent import spool
+from agent.ledger import Ledger, Segment
+from agent.recorder import recovery, retention, segment
+from agent.recorder.retention import Retention
+from agent.recorder.run import Run
+from agent.spool import SegmentName
+from tests.crash.steps import Step, replace
+
+
+def _never(_: Step) -> Step:
+    return lambda *_: None
+
+
+def _without_fsync() -> None:
+    """Data of files is never synced."""
+
+    def only_directories(real: Step) -> Step:
+        return lambda descriptor: real(descriptor) if stat.S_ISDIR(os.fstat(descriptor).st_mode) else None
+
+    replace(os, "fsync", only_directories)
+    replace(os, "fdatasync", only_directories)
+
+
+def _without_directory_sync() -> None:
+    """Neither what is created nor what is renamed is ever synced: a sealed file may be anywhere."""
+    replace(segment, "sync_directory", _never)
+    replace(recovery, "sync_directory", _never)
+
+
+def _root_left_unsynced() -> None:
+    """At the very first start, the directory in which the root is made isn't synced."""
+
+    def unless_above(real: Step) -> Step:
+        def sync(directory: Path) -> None:
+            if (directory / "spool").exists() or directory.name == "spool":
+                real(directory)
+
+        return sync
+
+    replace(spool, "sync_directory", unless_above)
+
+
+def _ledger_before_rename() -> None:
+    """The ledger speaks of a segment that isn't in its place yet."""
+    waiting: list[tuple[Any, ...]] = []
+
+    def later(move: Step) -> Step:
+        def sealing(seal: Step) -> Step:
+            def late(run: Run) -> None:
+                seal(run)
+                while waiting:
+                    move(*waiting.pop())
+
+            return late
+
+        replace(Run, "seal", sealing)
+        return lambda *paths: waiting.append(paths)
+
+    replace(segment, "move_into_sealed", later)
+
+
+def _delete_before_acknowledgement() -> None:
+    """A recording is removed because its upload ended, before the ledger durably says so."""
+    living: list[Retention] = []
+
+    def known(begin: Step) -> Step:
+        def remembered(new: Retention, *arguments: object) -> None:
+            begin(new, *arguments)
+            living.append(new)
+
+        return remembered
+
+    def hasty(acknowledge: Step) -> Step:
+        def removed_first(ledger: Ledger, name: SegmentName, how: str) -> None:
+            living[-1]._remove(pending for pending in ledger.kept("pending") if pending.name == name)
+            acknowledge(ledger, name, how)
+
+        return removed_first
+
+    replace(Retention, "__init__", known)
+    replace(Ledger, "acknowledge", hasty)
+
+
+def _delete_before_eviction() -> None:
+    """A recording is given up before the ledger durably says so."""
+
+    def hasty(evict: Step) -> Step:
+        def removed_first(keeper: Retention, segments: Iterable[Segment], cause: str) -> None:
+            keeper._remove(segments)
+            evict(keeper, segments, cause)
+
+        return removed_first
+
+    replace(Retention, "_evict", hasty)
+
+
+def _newest_given_up_first() -> None:
+    """What was just recorded goes instead of the oldest."""
+
+    def newest_first(victims: Step) -> Step:
+        return lambda candidates, excess: victims(reversed(list(candidates)), excess)
+
+    replace(retention, "victims", newest_first)
+
+
+def _room_before_removal() -> None:
+    """The room of a removed recording is given away while a power cut could still bring it back."""
+    replace(Retention, "_keep_away", _never)
+
+
+def _ledger_without_full_sync() -> None:
+    """The ledger is synced only when its WAL is folded in: a commit that returned may be lost."""
+
+    def careless(begin: Step) -> Step:
+        def opened(ledger: Ledger, *arguments: object, **options: object) -> None:
+            begin(ledger, *arguments, **options)
+            ledger._db.execute("PRAGMA synchronous = NORMAL")
+
+        return opened
+
+    replace(Ledger, "__init__", careless)
+
+
+PLANTS: Final[dict[str, Callable[[], None]]] = {
+    "without fsync": _without_fsync,
+    "without directory sync": _without_directory_sync,
+    "root left unsynced": _root_left_unsynced,
+    "ledger before rename": _ledger_before_rename,
+    "delete before acknowledgement": _delete_before_acknowledgement,
+    "delete before eviction": _delete_before_eviction,
+    "newest given up first": _newest_given_up_first,
+    "room before removal": _room_before_removal,
+    "ledger without full sync": _ledger_without_full_sync,
+}

@@ -1,0 +1,49 @@
+"""Every state that a power cut may leave, recovered from by the real recovery (docs/SPOOL.md, invariants 1 to 6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash.checker import Findings, check, check_recoveries, live
+from tests.crash.cuts import Life
+from tests.crash.plants import PLANTS
+
+pytestmark = [pytest.mark.usefixtures("strace"), pytest.mark.timeout(900)]
+
+
+def enumerate_cuts(life: Life, *, seed: int, draws: int, draws_in_recovery: int) -> Findings:
+    """Cuts all through a life, and all through a recovery from one state of each kind."""
+    findings = check(life, seed=seed, draws=draws)
+    beginnings = [cut for _, cut in sorted(findings.recovered.items())]
+    findings.add(check_recoveries(life, beginnings, seed=seed, draws=draws_in_recovery))
+    return findings
+
+
+def test_no_power_cut_breaks_a_promise(tmp_path: Path, tell: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    findings = enumerate_cuts(live("record", tmp_path), seed=1, draws=3, draws_in_recovery=0)
+    tell(f"{findings} in {time.monotonic() - began:.0f} s")
+    assert not findings.violations, str(findings)
+    assert len(findings.states) >= 5000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_no_power_cut_breaks_a_promise_however_the_card_is_torn(
+    tmp_path: Path, tell: Callable[[str], None], seed: int
+) -> None:
+    findings = enumerate_cuts(live("record", tmp_path), seed=seed, draws=12, draws_in_recovery=2)
+    tell(f"{findings} (seed {seed})")
+    assert not findings.violations, str(findings)
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_mistake_is_caught(tmp_path: Path, tell: Callable[[str], None], plant: str) -> None:
+    findings = check(live("record", tmp_path, plant=plant), seed=1, draws=1, enough=1)
+    tell(f"{plant}: " + (str(findings.violations[0]) if findings.violations else "not caught"))
+    assert findings.violations
