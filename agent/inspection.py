@@ -28,6 +28,7 @@ _SETTLING_S: Final = 3.0
 _LOOK_S: Final = 0.25
 
 _QUARANTINED: Final = "recovery moves it into quarantine/"
+_ENTERED: Final = "recovery enters it"
 _REMOVED: Final = "recovery removes it"
 _REFUSED: Final = "the courier refuses it, then the recorder moves it into quarantine/; so does --repair"
 _UPLOADED: Final = "the store holds it as it was; the recorder removes it once spool.keep_uploaded has passed"
@@ -124,14 +125,20 @@ class Inspection:
                 yield self._unknown(name)
         elif settled or (known.state == "acknowledged" and not here):
             if left is not None:
-                aside = known.state in ("damaged", "quarantined")
-                what = f"is still here although it is {known.state}"
-                yield Finding("settled", self._place(left), what, _QUARANTINED if aside else _REMOVED)
+                yield self._settled(known, left, here=here)
         elif here:
             yield from self._examine_audio(audio, known)
             yield from self._examine_sidecar(name, known)
         elif known.state == "pending":
             yield Finding("missing", self._place(audio), "is gone, and wasn't uploaded", "recovery enters it as lost")
+
+    def _settled(self, known: Segment, left: Path, *, here: bool) -> Finding:
+        """A file that should have gone."""
+        if known.state == "pending" and here:
+            return Finding("settled", self._place(left), "is here although the ledger says it's gone", _ENTERED)
+        aside = known.state in ("damaged", "quarantined")
+        what = f"is still here although it is {known.state}"
+        return Finding("settled", self._place(left), what, _QUARANTINED if aside else _REMOVED)
 
     def _examine_audio(self, audio: Path, known: Segment) -> Iterator[Finding]:
         place, size = self._place(audio), audio.stat().st_size
@@ -174,7 +181,7 @@ class Inspection:
             good = good and end is not None and _sha256(audio) == end.digest.hex()
         except (SidecarDamaged, FileNotFoundError):
             good = False
-        return Finding("unknown", place, what, "recovery enters it" if good else _QUARANTINED)
+        return Finding("unknown", place, what, _ENTERED if good else _QUARANTINED)
 
     def _examine_open(self, name: SegmentName, known: Segment | None) -> Iterator[Finding]:
         part, meta = self._layout.part(name), self._layout.open_meta(name)

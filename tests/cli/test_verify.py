@@ -186,6 +186,21 @@ def test_a_file_that_should_have_gone(damaged: Damaged, state: str, present: int
     assert (done.quarantined if remedy == ASIDE else list(map(str, done.removed))) == [str(damaged.segment.name)]
 
 
+def test_a_recording_that_the_ledger_misses_although_it_is_here(damaged: Damaged) -> None:
+    damaged.sql("UPDATE segments SET present = 0 WHERE seq = 1")
+    assert damaged.verify() == [("settled", place(damaged.audio), "recovery enters it")]
+    assert damaged.recover().entered == [damaged.segment.name]
+    assert damaged.verify() == []
+
+
+def test_the_sidecar_of_a_recording_that_has_gone(damaged: Damaged) -> None:
+    damaged.sql("UPDATE segments SET state = 'acknowledged' WHERE seq = 1")
+    damaged.audio.unlink()
+    assert damaged.verify() == [("settled", place(damaged.meta), GONE)]
+    assert damaged.recover().removed == [damaged.segment.name]
+    assert damaged.verify() == []
+
+
 def test_an_uploaded_file_may_be_gone(damaged: Damaged) -> None:
     damaged.sql("UPDATE segments SET state = 'acknowledged' WHERE seq = 1")
     damaged.audio.unlink()

@@ -17,10 +17,12 @@ import soundfile
 
 from agent.errors import KioskError
 from agent.handover import hand_over
+from agent.inspection import Finding, Inspection
 from agent.ledger import Gap, Ledger, Segment
 from agent.settings import Settings
 from agent.spool import Layout
 from agent.status import RecorderStatus, read_status
+from agent.timeline import Fault, read
 from hw.clock import SystemClock
 from hw.simulated import SimulatedRoom
 from tests.end_to_end.plan import Plan
@@ -99,6 +101,14 @@ class Kiosk:
     def gaps(self) -> list[Gap]:
         with self.ledger() as ledger:
             return ledger.gaps()
+
+    def found_wrong(self) -> list[Finding | Fault]:
+        """What `verify` and `timeline` have to say, once no recorder runs."""
+        with self.ledger() as ledger:
+            inspection = Inspection(self.layout, ledger, SystemClock(), lambda: False, hashing=True)
+            findings = inspection.segments(inspection.expected(), lambda _: None) + inspection.strangers()
+            assert ledger.broken_link() is None
+            return [*findings, *read(ledger).faults]
 
     def captured_s(self) -> float:
         return sum(segment.seconds for segment in self.segments())

@@ -88,6 +88,7 @@ def assert_bucket_holds_what_was_played(
     recorded = downloaded(bucket)
     np.testing.assert_array_equal(recorded, heard(room, source, 0, len(recorded)))
     assert len(recorded) == sum(segment.frames for segment in segments)
+    assert kiosk.found_wrong() == []
 
 
 def test_ten_minutes_of_16_khz_mono_come_back_sample_for_sample(

@@ -175,7 +175,24 @@ def test_what_was_never_written_here_is_taken_for_damage(ledger: Ledger, path: P
     with pytest.raises(LedgerDamaged) as refused:
         ledger.check()
     assert (refused.value.operation, refused.value.place) == ("check ledger", str(path))
-    assert told in refused.value.cause
+    assert refused.value.cause.startswith(told)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_ledger_that_only_its_own_header_makes_read_only_is_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, writable: bool
+) -> None:
+    Ledger(path, FakeClock(), create=True).close()
+    content = path.read_bytes()
+    path.write_bytes(content[:18] + b"\x03" + content[19:])
+    monkeypatch.setattr("os.access", lambda *_: writable)
+    with Ledger(path, FakeClock()) as ledger:
+        with pytest.raises(KioskError) as refused:
+            ledger.check()
+        assert isinstance(refused.value, LedgerDamaged) is writable
+        assert (refused.value.operation, refused.value.place) == ("check ledger", str(path))
+        assert refused.value.cause == "attempt to write a readonly database"
+        assert refused.value.retryable is not writable
 
 
 def test_a_check_changes_nothing(ledger: Ledger, path: Path) -> None:
