@@ -107,6 +107,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(_PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if "soak" in (arguments.parts or _PARTS) and arguments.hours < 3:
+        parser.error("soak: compares the second hour with the last, so it takes 3 hours or more")
     return arguments
 
 

@@ -78,8 +78,8 @@ def _soak(result: _Result) -> Iterator[Figure]:
     when = f"{result['hours']:g} h with faults"
     for who, levels in result["levels"].items():
         for what, title in (("descriptors", "file descriptors"), ("threads", "threads")):
-            first, last = levels[what]["first"], levels[what]["last"]
-            yield Figure(f"{who}'s {title}, {when}", "no growth", f"{first:g}, then {last:g}", last <= first)
+            growth = levels[what]["growth"]
+            yield Figure(f"{who}'s {title}, {when}", "not one more", f"{growth:+.2f} on average", growth < 1)
         growth, most = levels["mib"]["growth"], result["growth_mib"]
         yield Figure(f"{who}'s memory, {when}", f"≤ {most:g} MiB growth", f"{growth:+.2f} MiB", growth <= most)
     account = result["account"]

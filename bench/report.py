@@ -127,7 +127,7 @@ def _soak(result: _Result, picture: str) -> str:
     rows = [
         (
             f"{who}: {titles[what]}",
-            *(f"{level[key]:g}" for key in ("first", "last", "highest")),
+            *(f"{level[key]:g}" for key in ("first", "second", "last", "highest")),
             f"{level['growth']:+g}",
         )
         for who, levels in result["levels"].items()
@@ -139,9 +139,9 @@ def _soak(result: _Result, picture: str) -> str:
     gaps = ", ".join(f"{count} × `{reason}`" for reason, count in account["gaps"].items())
     text = f"""\
 {result["hours"]:g} hours at {result["speed"]:g} times real time, both processes living by the room's clock and neither
-ever restarted, with what goes wrong in a clinic drawn from seed {result["seed"]}: {faults}. Levels as the
-first hour and the last one leave them: medians of their last 20 minutes; of the courier's descriptors the lowest count
-of the hour, which is what stays open when nothing is under way. The most audio that waited in the recorder's ring was
+ever restarted, with what goes wrong in a clinic drawn from seed {result["seed"]}: {faults}. Means of an
+hour; growth counts from the second one, as in the first everything happens for the first time.
+The most audio that waited in the recorder's ring was
 {max(sample["ring_s"] for sample in result["samples"]):g} s. The ledger grows with its history, by design; the spool
 fills while the store is away.
 """
@@ -153,7 +153,7 @@ missed, the kiosk's gaps say {account["gap_s"]:,.1f} s ({gaps}). About
 no gap do they differ by more than {apart_s:g} s, {apart_s / result["speed"] * 1000:.0f} ms of real time.
 """
     image = f"![Levels over the hours](images/{picture})\n"
-    table = _table(("", "after the first hour", "after the last", "highest", "growth"), rows)
+    table = _table(("", "first hour", "second hour", "last hour", "highest", "growth"), rows)
     return f"## Hours with faults\n\n{_prose(text)}\n\n{table}\n{_prose(told)}\n\n{image}"
 
 

@@ -40,11 +40,8 @@ _SAMPLE_S = 60.0
 _LOOKS = 5
 _UPLOADED_S = 180.0
 
-_LEFT_H = 1 / 3
-"""The end of an hour tells what it leaves; in the first one everything happens for the first time."""
-
 GROWTH_MIB = 1.0
-"""More growth than this from the first hour to the last isn't level."""
+"""More growth than this from the second hour to the last isn't level."""
 
 WHO = ("recorder", "courier")
 
@@ -185,19 +182,24 @@ def _bytes_of(*directories: Path) -> int:
 
 
 def _levels(samples: list[dict[str, float]], who: str, hours: float) -> dict[str, dict[str, float]]:
-    """What mustn't grow: as the first hour leaves it, as the last one does, and the highest ever seen."""
+    """What mustn't grow: means of the first, the second and the last hour, and the highest ever seen.
+
+    Growth counts from the second hour: in the first one everything happens for the first time, good and bad.
+    """
     levels = {}
     for what in ("descriptors", "threads", "mib", "anonymous_mib"):
-        name = f"{who}_{what}"
-        # A courier's come and go with uploads: what stays open when nothing is under way is the lowest count.
-        coming_and_going = (who, what) == ("courier", "descriptors")
-        level, since_h = (min, 1.0) if coming_and_going else (statistics.median, _LEFT_H)
-        first, last = (
-            level(sample[name] for sample in samples if end_h - since_h <= sample["hour"] <= end_h and sample["hour"])
-            for end_h in (1, hours)
+        seen = [(sample["hour"], sample[f"{who}_{what}"]) for sample in samples]
+        first, second, last = (
+            round(statistics.mean(value for hour, value in seen if end_h - 1 < hour <= end_h), 2)
+            for end_h in (1, 2, hours)
         )
-        highest = max(sample[name] for sample in samples)
-        levels[what] = {"first": first, "last": last, "growth": round(last - first, 2), "highest": highest}
+        levels[what] = {
+            "first": first,
+            "second": second,
+            "last": last,
+            "growth": round(last - second, 2),
+            "highest": max(value for _, value in seen),
+        }
     return levels
 
 

@@ -45,7 +45,7 @@ class Intake:
             return False
         if taken:
             self.newest = taken[-1]
-            self._taken.extend(_joined(taken))
+            self._taken.extend(_joined(taken, self._batch_frames))
         return True
 
     def __iter__(self) -> Iterator[Block | Break]:
@@ -88,17 +88,21 @@ class Intake:
             self._passing.extend(self.gate.feed(item, samples))
 
 
-def _joined(items: Iterable[Block | Break]) -> Iterable[Block | Break]:
-    """The same in fewer, larger blocks: neighbours without a break between them become one."""
+def _joined(items: Iterable[Block | Break], enough: int) -> Iterator[Block | Break]:
+    """The same in fewer, larger blocks: neighbours without a break between them become one of `enough` frames.
+
+    No larger: half a minute that a slow card made wait, copied and converted whole, leaves the heap larger for ever.
+    """
     waiting: list[Block] = []
     for item in items:
-        if isinstance(item, Block):
-            waiting.append(item)
-            continue
-        if waiting:
+        whole = sum(block.frames for block in waiting) >= enough
+        if waiting and (whole or isinstance(item, Break)):
             yield _join(waiting)
             waiting = []
-        yield item
+        if isinstance(item, Block):
+            waiting.append(item)
+        else:
+            yield item
     if waiting:
         yield _join(waiting)
 
