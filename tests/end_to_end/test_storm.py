@@ -6,11 +6,11 @@ and tests.end_to_end.judge for what must hold afterwards.
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
 
 RATE = 16000
 CAP_BYTES_PER_KILL = 10_000
@@ -81,7 +80,7 @@ def rage(settings: Settings, kills: int, seed: int, bucket: Bucket, source: NDAr
     ],
 )
 def test_after_a_storm_of_kills_everything_ever_sealed_is_in_the_bucket_once_and_whole(
-    kills: int, tmp_path: Path, bucket: Bucket, broker: Broker
+    kills: int, tmp_path: Path, bucket: Bucket, broker: Broker, tell: Callable[[str], None]
 ) -> None:
     cap = Size(CAP_BYTES_PER_KILL * kills)
 
@@ -94,7 +93,7 @@ def test_after_a_storm_of_kills_everything_ever_sealed_is_in_the_bucket_once_and
     with ThreadPoolExecutor(2) as pool:
         storms = list(pool.map(weather, (1, 2)))
     for storm, scales, judge in storms:
-        log.info("%s", summary(storm, scales, judge))
+        tell(summary(storm, scales, judge))
         assert len(storm.lives) == kills // 2
         judge.assert_all()
         judge.assert_a_kill_costs_what_is_promised(storm.lives_of("recorder"))
@@ -117,7 +116,7 @@ def assert_kills_came_everywhere(storms: list[tuple[Storm, Scales, Judge]]) -> N
 
 
 def summary(storm: Storm, scales: Scales, judge: Judge) -> str:
-    """What to know about a storm besides that it did no harm: `pytest --log-cli-level=info`."""
+    """What to know about a storm besides that it did no harm."""
     costs = [cost.lost_s - cost.starting_s for cost in judge.costs_of_kills(storm.lives_of("recorder"))]
     already_there = sum(segment.reason == "already_there" for segment in judge.segments)
     truncated = sum(segment.truncated for segment in judge.segments)
