@@ -18,9 +18,6 @@ from agent.spool import SegmentName
 from agent.units import NS_PER_S
 from tests.clocks import FakeClock
 
-SIDECAR_BYTES = 4096
-"""Of a segment with few syncs (docs/SPOOL.md)."""
-
 UNNAMED = SegmentName("", 0)
 """Of what isn't sealed yet."""
 
@@ -40,6 +37,8 @@ class Piece:
     end_ns: int = 0
     name: SegmentName = UNNAMED
     size: int = 0
+    """Of both files."""
+    meta_size: int = 0
     state: str = "pending"
     place: Place = "sealed"
     truncated: bool = False
@@ -80,6 +79,8 @@ class Model:
     others: int = 0
     """Bytes of the card that somebody else fills."""
     disk: int = 1 << 30
+    believed_ns: int | None = None
+    believed_since_ns: int = 0
     recording: bool = False
     stopped: bool = False
     heard: int = 0
@@ -158,6 +159,7 @@ class Model:
         told = (segment.boot, segment.begin_ns, segment.end_ns, segment.frames, segment.truncated)
         assert told == (piece.boot, piece.begin_ns, piece.end_ns, piece.frames, piece.truncated)
         piece.name, piece.size = segment.name, segment.bytes + segment.meta_bytes
+        piece.meta_size = segment.meta_bytes
         self.pieces.append(piece)
         self.counters["segments_total"] += 1
         self.row(piece.boot, Stretch(piece.begin_ns, piece.end_ns, run=segment.run))
@@ -185,6 +187,7 @@ class Model:
         for piece in self.here("damaged"):
             self.sets_aside(piece)
         self.recording = self.stopped = False
+        self.believed_ns = None
         self.open, self.silent_ns, self.silent_boot, self.tidied_ns = None, None, None, 0
         if self.accounted is not None:
             last, self.silent_ns = self.accounted
@@ -206,6 +209,29 @@ class Model:
         self.counters["segments_total"] = len(self.pieces)
 
     # Time.
+
+    @property
+    def now_ns(self) -> int:
+        """Wall time as the ledger knows it."""
+        return self.offsets[self.clock.boot] + self.clock.monotonic_ns()
+
+    def is_retimed(self, offset_ns: int, *, trusted: bool) -> None:
+        """The offset of this boot is repaired; what was settled in it moves along."""
+        boot, now_ns = self.clock.boot, self.now_ns
+        known_ns, self.offsets[boot] = self.offsets[boot], offset_ns
+        for piece in self.pieces:
+            if known_ns <= piece.settled_ns <= now_ns:
+                piece.settled_ns += offset_ns - known_ns
+        (self.trusted.add if trusted else self.trusted.discard)(boot)
+
+    def doubts_the_clock(self) -> bool:
+        """Whether it is as it is for less than six hours, as far as this recorder knows."""
+        boot, now_ns = self.clock.boot, self.clock.monotonic_ns()
+        offset_ns = self.offsets[boot] if boot in self.trusted else None
+        known_ns, self.believed_ns = self.believed_ns, offset_ns
+        if known_ns is None or offset_ns is None or abs(offset_ns - known_ns) > 60 * NS_PER_S:
+            self.believed_since_ns = now_ns
+        return now_ns - self.believed_since_ns < 6 * 3600 * NS_PER_S
 
     def row(self, boot: str, stretch: Stretch) -> None:
         self.accounted = (boot, stretch.end_ns)
@@ -267,15 +293,24 @@ class Model:
         self.counters["evicted_unsent_total"] += 1
 
     def tidies(self) -> None:
-        limits, wall_ns = self.settings.spool, self.clock.wall_ns()
+        limits = self.settings.spool
         self.tidied_ns = self.clock.monotonic_ns()
+        far_past_ns = 86400 * NS_PER_S if self.doubts_the_clock() else None
+
+        def is_past(moment_ns: int, horizon_ns: int, *, believed: bool) -> bool:
+            """Older than it may be, and not by so much that a clock must be wrong."""
+            far = far_past_ns is not None and not believed and moment_ns <= horizon_ns - far_past_ns
+            return moment_ns <= horizon_ns and not far
+
         for piece in self.here("acknowledged"):
-            if piece.settled_ns <= wall_ns - limits.keep_uploaded.ns:
+            horizon_ns = self.now_ns - limits.keep_uploaded.ns
+            if not limits.keep_uploaded or is_past(piece.settled_ns, horizon_ns, believed=False):
                 piece.place = "nowhere"
         if limits.max_age and self.clock.boot in self.trusted:
-            horizon_ns = self.offsets[self.clock.boot] + self.clock.monotonic_ns() - limits.max_age.ns
+            horizon_ns = self.now_ns - limits.max_age.ns
             for piece in self.here("pending"):
-                if piece.boot in self.trusted and self.offsets[piece.boot] + piece.end_ns <= horizon_ns:
+                end_ns = self.offsets[piece.boot] + piece.end_ns
+                if piece.boot in self.trusted and is_past(end_ns, horizon_ns, believed=piece.boot == self.clock.boot):
                     self.gives_up(piece)
         for piece in self.here("damaged"):
             self.sets_aside(piece)
@@ -284,7 +319,8 @@ class Model:
     def sets_aside(self, piece: Piece) -> None:
         piece.state, piece.place = "quarantined", "quarantine"
         self.counters["segment_errors_total"] += 1
-        self.quarantined |= {f"{piece.name}.flac": piece.size - SIDECAR_BYTES, f"{piece.name}.meta": SIDECAR_BYTES}
+        audio, meta = f"{piece.name}.flac", f"{piece.name}.meta"
+        self.quarantined |= {audio: piece.size - piece.meta_size, meta: piece.meta_size}
 
     def trims_quarantine(self) -> None:
         for name in sorted(self.quarantined, key=lambda name: (self.stamps[name], name)):

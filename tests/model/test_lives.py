@@ -38,7 +38,7 @@ from agent.timeline import read
 from agent.units import NS_PER_S, Duration, Frames, Size
 from hw.alsa import Block
 from tests.clocks import FakeClock
-from tests.model.model import SIDECAR_BYTES, Model, Piece, Stretch
+from tests.model.model import Model, Piece, Stretch
 from tests.recorder.room import RATE, WriterRoom, noise
 from tests.recorder.room import settings as recorder_settings
 
@@ -170,14 +170,13 @@ class Lives(RuleBasedStateMachine):
     def the_clock_is_found_right(self) -> None:
         offset_ns = self.clock.wall_ns() - self.clock.monotonic_ns()
         self.room.ledger.retime(Boot(self.clock.boot, offset_ns, "synchronised"))
-        self.model.offsets[self.clock.boot] = offset_ns
-        self.model.trusted.add(self.clock.boot)
+        self.model.is_retimed(offset_ns, trusted=True)
 
     @rule()
     def the_clock_is_no_longer_trusted(self) -> None:
         offset_ns = self.model.offsets[self.clock.boot]
         self.room.ledger.retime(Boot(self.clock.boot, offset_ns, "unsynchronised"))
-        self.model.trusted.discard(self.clock.boot)
+        self.model.is_retimed(offset_ns, trusted=False)
 
     # The courier: another process with the same ledger.
 
@@ -196,7 +195,7 @@ class Lives(RuleBasedStateMachine):
                 courier.fix_key(piece.name, attempt, "synchronised")
             if arrives:
                 courier.acknowledge(piece.name, "stored")
-                piece.state, piece.settled_ns = "acknowledged", self.clock.wall_ns()
+                piece.state, piece.settled_ns = "acknowledged", self.model.now_ns
 
     @precondition(lambda self: self.model.here("pending"))
     @rule(pick=Picks, noticed=st.booleans())
@@ -344,7 +343,7 @@ class Lives(RuleBasedStateMachine):
         vouched = not there and any(record.frames for record in sidecar.records)
         unreadable = sidecar.garbled and not sidecar.records and size_of(part)
         if vouched or unreadable:
-            self.model.quarantined |= {part.name: size_of(part), f"{part.stem}.meta": SIDECAR_BYTES}
+            self.model.quarantined |= {path.name: size_of(path) for path in (part, part.with_suffix(".meta"))}
             self.model.counters["segment_errors_total"] += 1
         return None
 
