@@ -165,6 +165,8 @@ class Paths:
                 raise OSError(errno.ENOSPC, "no room for another recording")
             carry_home(self._direct, root, self._clock)
             self._left = substitute.leave()
+            # From here on nobody takes from the ring: the wait for the card begins anew.
+            self._busy_since_s = time.monotonic()
             self._substitute = None
         elif self._direct.ledger.exists():
             # An earlier process recorded in memory, and may have been killed at it.
