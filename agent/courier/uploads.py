@@ -96,14 +96,16 @@ class Uploads:
 
     def _wait_for_ledger(self) -> bool:
         """Wait until the recorder has made it, or the card gives it out again; False when asked to end before."""
-        told = ""
+        seen = told = ""
         while not self._lines.stop.is_set():
             missing = self._missing()
             if missing is None:
                 return True
-            if missing.cause != told and self._layout.ledger.exists():
+            # One that is only just being made is there at the next look.
+            if missing.cause == seen != told and self._layout.ledger.exists():
                 log.warning("uploads from %s wait: %s", self._layout.root, missing)
-            told = missing.cause
+                told = missing.cause
+            seen = missing.cause
             self._clock.wait(self._lines.stop, _LEDGER_POLL_S)
         return False
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from agent.settings import Capture, Device, Settings, Spool, Upload
+from agent.settings import Capture, Device, Mqtt, Settings, Spool, Upload
 from agent.timeline import read
-from agent.units import Size
+from agent.units import Duration, Size
 from hw.simulated import SimulatedRoom
 from tests.card import Card, card, syncs_fail  # noqa: F401 (a fixture)
+from tests.courier.listener import listening
 from tests.end_to_end.kiosk import Kiosk, decoded, heard, runs, stop
 from tests.recorder.room import noise
-from tests.servers import Bucket
+from tests.servers import Broker, Bucket
 from tests.soundcard import Soundcard, eventually
 
 if TYPE_CHECKING:
@@ -222,32 +223,42 @@ def test_a_recorder_killed_while_it_records_in_memory_brings_home_what_was_there
         assert read(ledger).faults == []
 
 
-def test_what_is_in_memory_is_uploaded_while_the_card_is_dead(
+def test_what_is_in_memory_is_uploaded_while_the_card_is_dead_and_the_fleet_is_told(
     kiosk: Kiosk,
     card: Card,  # noqa: F811
     soundcard: Soundcard,
     sound: NDArray[np.int16],
     bucket: Bucket,
+    broker: Broker,
 ) -> None:
-    upload = Upload(target=f"s3://{bucket.name}/rooms", endpoint_url=bucket.store.url)
-    kiosk.settings = replace(kiosk.settings, upload=upload)
-    room = soundcard(sound, RATE, speed=4.0, patient=True)
-    recorder = kiosk.record(room, room_time=True)
-    eventually(lambda: len(kiosk.segments()) >= 1, "there is a ledger on the card")
-    courier = kiosk.upload()
-    eventually(lambda: len(bucket.keys()) >= 2, "uploads from the card")
-    card.die()
-    eventually(lambda: path_of(kiosk) == "direct", "it goes on in memory", 40)
-    before = len(bucket.keys())
-    eventually(lambda: len(bucket.keys()) >= before + 2, "uploads from memory", 40)
-    courier.kill()
-    courier.wait()
-    card.repair()
-    eventually(lambda: path_of(kiosk) == "spool", "it comes back to the card", 40)
-    assert stop(recorder) == 0
-    assert kiosk.upload("--once").wait(60) == 0
+    upload = Upload(target=f"s3://{bucket.name}/rooms", endpoint_url=bucket.store.url, clock_wait=Duration(0))
+    kiosk.settings = replace(kiosk.settings, upload=upload, mqtt=Mqtt(url=broker.url))
+    room = soundcard(sound, RATE, patient=True)
+    with listening(broker, "kiosk/#") as fleet:
+
+        def alarm() -> str:
+            return (fleet.said("/alert/direct_path") or ["nothing said"])[-1]
+
+        recorder = kiosk.record(room)
+        eventually(lambda: len(kiosk.segments()) >= 1, "there is a ledger on the card")
+        courier = kiosk.upload()
+        eventually(lambda: len(bucket.keys()) >= 2, "uploads from the card")
+        card.die()
+        eventually(lambda: path_of(kiosk) == "direct", "it goes on in memory", 40)
+        before = len(bucket.keys())
+        eventually(lambda: len(bucket.keys()) >= before + 2, "uploads from memory", 40)
+        eventually(lambda: '"severity":"critical"' in alarm(), "the alert is raised")
+        # It holds files on the card, which can't be unmounted so.
+        courier.kill()
+        courier.wait()
+        card.repair()
+        eventually(lambda: path_of(kiosk) == "spool", "it comes back to the card", 40)
+        courier = kiosk.upload()
+        eventually(lambda: alarm() == "", "the alert is cleared", 40)
+        assert stop(recorder) == 0
+        eventually(lambda: {each.state for each in kiosk.segments()} == {"acknowledged"}, "all is uploaded", 40)
+        assert stop(courier) == 0
     segments = sorted(kiosk.segments(), key=lambda segment: segment.begin_ns)
-    assert {segment.state for segment in segments} == {"acknowledged"}
     assert sorted(bucket.keys()) == sorted(str(segment.key) for segment in segments)
     recorded = np.concatenate([decoded(bucket.get(str(segment.key))[0]) for segment in segments])
     np.testing.assert_array_equal(recorded, heard(room, sound, 0, len(recorded)))
