@@ -1,8 +1,8 @@
 """Who has to go, and when: the cap, the room kept for others, and ages.
 
 Everything under `spool/` is counted to the byte. Before a segment begins, room for the largest it could become is
-reserved, so the cap holds at every moment. What goes first: uploaded recordings, oldest first; then, loudly, those
-not uploaded yet, oldest first; never the one being written.
+reserved, so the cap holds at every moment. What goes first: what quarantine can't hold; uploaded recordings, oldest
+first; then, loudly, those not uploaded yet, oldest first; never the one being written.
 
 Within a boot an age is monotonic time, which nobody can step. Of earlier boots the wall clock tells, and it may be
 wrong, also when it counts as synchronised. A recording that passes its age while we watch goes at once. One that is
@@ -94,6 +94,11 @@ class Retention:
         """Make room for one segment. False: there is none, and recording has to stop (`spool_full`)."""
         wanted = self._reserve * (_RESUME_SEGMENTS if self._stopped else 1)
         excess = self._excess(wanted)
+        if excess > 0:
+            # What nobody can upload any more goes before anything else.
+            self._set_damaged_aside()
+            self._trim_quarantine()
+            excess = self._excess(wanted)
         if excess > 0:
             self._remove(victims(self._not_gone(self._ledger.kept("acknowledged")), excess))
             excess = self._excess(wanted)

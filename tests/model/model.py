@@ -171,6 +171,7 @@ class Model:
             self.enters_gap(now_ns)
         if now_ns - self.tidied_ns >= 10 * NS_PER_S and self.open is None:
             self.tidies()
+            self.tidied_ns = now_ns
 
     def ends(self, sealed: Iterator[Segment]) -> None:
         """In good order."""
@@ -277,6 +278,8 @@ class Model:
         def excess() -> int:
             return max(self.used + wanted - limits.cap, limits.keep_free + wanted - self.free)
 
+        if excess() > 0:
+            self.clears_quarantine()
         for piece in self.here("acknowledged"):
             if excess() > 0:
                 piece.place = "nowhere"
@@ -294,7 +297,6 @@ class Model:
 
     def tidies(self) -> None:
         limits = self.settings.spool
-        self.tidied_ns = self.clock.monotonic_ns()
         far_past_ns = 86400 * NS_PER_S if self.doubts_the_clock() else None
 
         def is_past(moment_ns: int, horizon_ns: int, *, believed: bool) -> bool:
@@ -312,6 +314,9 @@ class Model:
                 end_ns = self.offsets[piece.boot] + piece.end_ns
                 if piece.boot in self.trusted and is_past(end_ns, horizon_ns, believed=piece.boot == self.clock.boot):
                     self.gives_up(piece)
+        self.clears_quarantine()
+
+    def clears_quarantine(self) -> None:
         for piece in self.here("damaged"):
             self.sets_aside(piece)
         self.trims_quarantine()

@@ -270,15 +270,21 @@ def test_uploaded_recordings_go_only_when_their_room_is_needed(
     assert again.retention.used == bytes_under(tmp_path)
 
 
-def test_what_is_damaged_is_not_given_up_for_room_but_kept_for_a_person(tmp_path: Path, clock: FakeClock) -> None:
+@pytest.mark.parametrize(
+    ("quarantine_bytes", "states"),
+    [(1 << 20, ["quarantined", "evicted", "pending"]), (0, ["evicted", "pending", "pending"])],
+)
+def test_what_is_damaged_goes_to_quarantine_and_what_that_can_not_hold_goes_before_what_is_sound(
+    tmp_path: Path, clock: FakeClock, quarantine_bytes: int, states: list[str]
+) -> None:
     room = WriterRoom(settings(tmp_path), clock)
     room.hear(noise(6))
     room.end()
     cap = Size(bytes_under(tmp_path) + room.settings.segment_reserve_bytes - 1)
-    again = WriterRoom(settings(tmp_path, cap=cap, quarantine_cap=Size(0)), clock)
+    again = WriterRoom(settings(tmp_path, cap=cap, quarantine_cap=Size(quarantine_bytes)), clock)
     again.ledger.settle(again.sealed()[0].name, "damaged", "its hash differs")
     assert again.retention.make_room()
-    assert [segment.state for segment in again.sealed()] == ["damaged", "evicted", "pending"]
+    assert [segment.state for segment in again.sealed()] == states
 
 
 def test_everything_may_go_when_that_is_just_enough_and_nothing_when_it_is_not(
