@@ -99,6 +99,22 @@ def ledger(path: Path) -> Ledger:
             "acknowledged",
             {**NAMED, "how": "stored"},
         ),
+        (lambda ledger: ledger.went_direct("the card is gone", None), "direct", {"cause": "the card is gone"}),
+        (
+            lambda ledger: ledger.went_direct("the card hangs", (SEGMENT.name, 80)),
+            "direct",
+            {"cause": "the card hangs", **NAMED, "frames": 80},
+        ),
+        (
+            lambda ledger: ledger.came_home("e" * 12, 7, {"segments_total": 2.0}),
+            "merged",
+            {"epoch": "e" * 12, "until": 7, "counters": {"segments_total": 2.0}},
+        ),
+        (
+            lambda ledger: ledger.went_home({"segments_total": 2.0}),
+            "home",
+            {"counters": {"segments_total": 2.0}},
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -140,6 +156,22 @@ def test_the_chain_can_be_followed_by_anybody_who_read_the_documentation(ledger:
             previous = hashlib.sha256(previous + whole.encode()).digest()
             assert link == previous
     assert ledger.head() == (3, previous)
+
+
+def test_what_a_ledger_in_memory_leaves_on_the_card_is_known_again(ledger: Ledger) -> None:
+    other = Segment(**{field: getattr(SEGMENT, field) for field in Segment.__slots__} | {"seq": 4})
+    assert (ledger.cuts(), ledger.home_until("e" * 12), ledger.home_base()) == ({}, (0, {}), {})
+    ledger.went_direct("the card is gone", None)
+    ledger.went_direct("the card hangs", (SEGMENT.name, 80))
+    ledger.went_direct("the card hangs", (other.name, 90))
+    assert ledger.cuts() == {SEGMENT.name: 80, other.name: 90}
+    ledger.came_home("e" * 12, 7, {"segments_total": 2.0})
+    ledger.came_home("e" * 12, 9, {"segments_total": 3.0})
+    assert ledger.home_until("e" * 12) == (9, {"segments_total": 3.0})
+    assert ledger.home_until("f" * 12) == (0, {})
+    ledger.went_home({"segments_total": 2.0})
+    ledger.went_home({"segments_total": 3.0})
+    assert ledger.home_base() == {"segments_total": 3.0}
 
 
 def test_entries_are_told_from_after_a_place(ledger: Ledger) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -255,6 +256,23 @@ def test_a_ledger_that_is_not_there_is_told_with_the_way_out(path: Path) -> None
         f"open ledger {path}: it does not exist\n  → the recorder makes it: is it running, and is `spool.path` right?"
     )
     assert refused.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("number", "cause", "passing"),
+    [(errno.EACCES, "Permission denied", False), (errno.EIO, "Input/output error", True), (None, "strange", True)],
+)
+def test_a_ledger_that_can_not_even_be_looked_for_is_told_with_the_way_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None, cause: str, *, passing: bool
+) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(cause) if number is None else OSError(number, cause)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(KioskError) as refused:
+        Ledger(path, FakeClock())
+    assert str(refused.value) == f"open ledger {path}: {cause}\n  → run this as root or as the kiosk's own user"
+    assert refused.value.retryable is passing
 
 
 def test_a_ledger_that_is_only_just_being_made_is_left_alone(path: Path) -> None:
