@@ -205,6 +205,13 @@ def test_a_check_changes_nothing(ledger: Ledger, path: Path) -> None:
         reader.check()
 
 
+def test_now_is_what_is_known_of_this_boot_or_what_the_machine_says(ledger: Ledger, tmp_path: Path) -> None:
+    clock = FakeClock()
+    assert ledger.now_ns() == 5 + clock.monotonic_ns()
+    with Ledger(tmp_path / "new.db", clock, create=True) as new:
+        assert new.now_ns() == clock.wall_ns()
+
+
 def test_tally_counts_what_is_here_by_state(ledger: Ledger) -> None:
     for seq in range(3):
         ledger.seal(segment(seq))

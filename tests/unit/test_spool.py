@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -132,6 +133,26 @@ def test_a_holder_that_did_not_say_who_it_is_is_unknown(tmp_path: Path) -> None:
     held = InstanceLock(layout, "recorder")
     os.truncate(layout.state / "recorder.lock", 0)
     with pytest.raises(KioskError, match=r"\(process unknown\)"):
+        InstanceLock(layout, "recorder")
+    held.close()
+
+
+def test_a_card_that_became_read_only_still_lets_one_process_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    (layout.state / "recorder.lock").write_text("1")
+    real = Path.open
+
+    def read_only(path: Path, mode: str = "r") -> IO[Any]:
+        if mode != "r":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, mode)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    held = InstanceLock(layout, "recorder")
+    with pytest.raises(KioskError, match=r"\(process 1\)"):
         InstanceLock(layout, "recorder")
     held.close()
 
