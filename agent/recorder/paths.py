@@ -181,7 +181,7 @@ class Paths:
         with self._changing:
             if self._substitute is not None:
                 return False
-            self._writer = writer = self._make_writer(root, self._left, self._vitals)
+            self._writer = writer = self._make_writer(root, self._left)
             self._left, self._busy_since_s, self.trouble, self._served = None, None, "", True
         try:
             self._write(root, writer)
@@ -204,9 +204,9 @@ class Paths:
                     raise writer.failed(error) from error
             self._turned()
 
-    def _make_writer(self, root: Root, succession: Succession | None, vitals: Vitals) -> Writer:
+    def _make_writer(self, root: Root, succession: Succession | None) -> Writer:
         return Writer(
-            root.settings, root.layout, root.ledger, root.retention, self._ring, self._clock, vitals, succession
+            root.settings, root.layout, root.ledger, root.retention, self._ring, self._clock, self._vitals, succession
         )
 
     def _go_direct(self, cause: str, succession: Succession | None = None) -> None:
@@ -243,7 +243,7 @@ class Paths:
         with closing(InstanceLock(self._direct, "recorder")), self._open_direct() as root:
             cut = succession.cut
             root.ledger.went_direct(life.cause, (cut.name, cut.frames) if cut else None)
-            writer = life.writer = self._make_writer(root, succession, self._vitals)
+            writer = life.writer = self._make_writer(root, succession)
             if life.leaving:
                 writer.leave()
             self._write(root, writer)
