@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from agent.commands import hardware
 from agent.commands.kiosk import Kiosk, open_ledger, process_of
 from agent.commands.starting import Role
 from agent.commands.times import iso, local
@@ -94,10 +95,11 @@ def status(kiosk: Kiosk, *, as_json: bool) -> int:
     """Print the situation. Raises KioskError when this user may not look."""
     situation = look(kiosk)
     wrong = list(troubles(situation, kiosk.settings))
+    machine = hardware.look(kiosk.settings.spool.path)
     if as_json:
-        say_json(_document(situation, wrong, kiosk))
+        say_json(_document(situation, wrong, kiosk) | {"hardware": hardware.document(machine)})
     else:
-        _print(situation, wrong, kiosk)
+        _print(situation, wrong, kiosk, hardware.lines(machine, kiosk.zone))
     return EXIT_FOUND_WRONG if wrong else EXIT_GOOD
 
 
@@ -237,7 +239,7 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
     return document
 
 
-def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> None:
+def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk, machine: Iterable[tuple[str, str]]) -> None:
     paint, settings, picture = painter(), kiosk.settings, situation.picture
     device = settings.device
     if picture is not None and situation.recorder_pid is not None:
@@ -246,7 +248,7 @@ def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> None:
     else:
         doing = paint("not running" if situation.recorder_pid is None else "running", "red")
     say(f"{paint(f'{device.site}/{device.id}', 'bold')}: {doing}")
-    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk)):
+    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk), *machine):
         say(f"  {name:11} {text}")
     for trouble in wrong:
         say(f"{paint('wrong', 'red')}: {trouble.what}" + (f"\n  → {trouble.hint}" if trouble.hint else ""))

@@ -18,7 +18,7 @@ class Metric:
 
     name: str
     unit: str
-    """UCUM-like: "s", "By", "%", "dBFS", "ms", "ppm", "By/s"; "1" counts things; "" for text."""
+    """UCUM-like: "s", "By", "%", "dBFS", "ms", "ppm", "By/s", "Cel"; "1" counts things; "" for text."""
     kind: Kind
     """Counters only grow and survive restarts."""
     source: Source
@@ -60,8 +60,14 @@ METRICS: Final = (
     Metric("recorder_state", "", "text", "recorder", "what the recorder does; `absent` without a sign of life in 10 s"),
     Metric("path", "", "text", "recorder", "where recordings go: `spool` on the card, `direct` in memory"),
     Metric("fsync_p99_ms", "ms", "gauge", "recorder", "how long the card takes to make data durable"),
+    Metric("cpu_temp_c", "Cel", "gauge", "machine", "temperature of the Pi's processor"),
+    Metric("undervoltage", "1", "gauge", "machine", "1 if the Pi's supply is too low or was in the last 30 s, else 0"),
+    Metric("throttled", "1", "gauge", "machine", "the Pi's firmware's bits, as `vcgencmd get_throttled` gives them"),
+    Metric("memory_available_bytes", "By", "gauge", "machine", "memory to be had without swapping"),
     Metric("memory_rss_bytes", "By", "gauge", "machine", "resident memory of recorder and courier together"),
     Metric("disk_written_bytes_total", "By", "counter", "machine", "written to the spool's file system in its life"),
+    Metric("disk_errors_total", "1", "counter", "machine", "errors that ext4 has met since it was last repaired"),
+    Metric("card_life_used_pct", "%", "gauge", "machine", "used of an eMMC's life, at most; SD cards don't tell"),
     Metric("clock_synchronised", "1", "gauge", "machine", "1 while a time source disciplines the clock, else 0"),
     Metric("clock_drift_ppm", "ppm", "gauge", "recorder", "the sound card's crystal against the clock"),
     Metric("uptime_s", "s", "gauge", "machine", "since the machine was started"),

@@ -12,13 +12,15 @@ from agent.contract.keys import utc
 from agent.contract.messages import Value
 from agent.contract.metrics import LEDGER_COUNTERS
 from agent.courier.activity import Activity, SlidingWindow
-from agent.courier.machine import resident_bytes
 from agent.courier.stock import Stock
 from agent.hours import is_open
 from agent.settings import Settings
 from agent.status import RecorderStatus, read_status
 from agent.units import NS_PER_S
+from hw.board import Sensors
 from hw.clock import Clock
+from hw.memory import read_memory, resident_bytes
+from hw.storage import Storage
 
 STALE_S = 10.0
 """A recorder that hasn't renewed its status picture for so long counts as absent."""
@@ -27,12 +29,16 @@ STALE_S = 10.0
 class Measures:
     """Reads everything at once. Belongs to one thread."""
 
-    def __init__(self, settings: Settings, activity: Activity, clock: Clock, runtime: Path) -> None:
-        """`runtime` is the directory in which the recorder keeps its status picture."""
+    def __init__(
+        self, settings: Settings, activity: Activity, clock: Clock, runtime: Path, root: Path = Path("/")
+    ) -> None:
+        """`runtime` is the directory in which the recorder keeps its status picture, `root` that of the machine."""
         self._settings = settings
         self._activity = activity
         self._clock = clock
         self._runtime = runtime
+        self._root = root
+        self._sensors = Sensors(root)
         self._zone = ZoneInfo(settings.device.timezone)
         self._window = SlidingWindow()
         self._counted: Counter[str] | None = None
@@ -46,7 +52,7 @@ class Measures:
         stocks = [stock for stock in (card, direct) if stock is not None]
         return (
             self._from_stocks(stocks)
-            | _of_card(card)
+            | _of_card(card.storage if card is not None else None)
             | self._from_uploads()
             | _from_recorder(recorder)
             | self._from_machine(recorder)
@@ -92,7 +98,12 @@ class Measures:
 
     def _from_machine(self, recorder: RecorderStatus | None) -> dict[str, Value]:
         resident = [resident_bytes(pid) for pid in (os.getpid(), recorder.pid if recorder else None) if pid]
+        board = self._sensors.read()
         return {
+            "cpu_temp_c": None if board.temperature_c is None else round(board.temperature_c, 1),
+            "undervoltage": None if board.undervoltage is None else int(board.undervoltage),
+            "throttled": board.throttled,
+            "memory_available_bytes": read_memory(self._root).available_bytes,
             "memory_rss_bytes": sum(each for each in resident if each),
             "clock_synchronised": int(self._clock.synchronised()),
             "uptime_s": round(self._clock.monotonic_ns() / NS_PER_S),
@@ -118,10 +129,14 @@ class Measures:
         return round(100 * errors / max(segments, errors), 2) if segments or errors else None
 
 
-def _of_card(card: Stock | None) -> dict[str, Value]:
-    if card is None:
-        return {"disk_free_bytes": None, "disk_written_bytes_total": None}
-    return {"disk_free_bytes": card.free_bytes, "disk_written_bytes_total": card.written_bytes}
+def _of_card(storage: Storage | None) -> dict[str, Value]:
+    """Null in all when the card can't be read, or doesn't answer."""
+    return {
+        "disk_free_bytes": storage.free_bytes if storage else None,
+        "disk_written_bytes_total": storage.written_bytes if storage else None,
+        "disk_errors_total": storage.errors if storage else None,
+        "card_life_used_pct": storage.card.life_used_pct if storage and storage.card else None,
+    }
 
 
 def _from_recorder(status: RecorderStatus | None) -> dict[str, Value]:

@@ -15,6 +15,7 @@ from agent.contract.keys import timestamp
 from agent.courier.broker import Heard
 from agent.courier.conversation import IDLE_S, Line
 from agent.settings import Settings
+from hw.board import identity
 from hw.clock import Clock
 
 
@@ -43,6 +44,7 @@ class Presence:
             "boot": self._clock.boot,
             "session": self._session,
             "groups": list(self._settings.device.groups),
+            **asdict(identity()),
             "versions": {
                 "kiosk-recorder": agent.__version__,
                 "python": platform.python_version(),

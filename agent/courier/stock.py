@@ -11,14 +11,15 @@ import sqlite3
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from agent.courier.machine import directory_bytes, free_bytes, lifetime_written_bytes
 from agent.errors import KioskError
 from agent.ledger import Ledger, Tally
-from agent.spool import Layout
+from agent.spool import Layout, files_below
 from agent.units import NS_PER_S
 from hw.clock import Clock
+from hw.storage import Storage, read_storage
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Stock:
     offset_ns: int
     """Wall time by what the ledger knows of this boot, less monotonic time."""
     quarantine_bytes: int
-    free_bytes: int | None
-    written_bytes: int | None
+    storage: Storage
+    """What the spool lies on."""
 
 
 def take_stock(layout: Layout, clock: Clock, *, direct: bool = False) -> Stock:
@@ -62,9 +63,8 @@ def _stock(layout: Layout, ledger: Ledger, clock: Clock, home: Mapping[str, floa
         acknowledged=tally.get("acknowledged", Tally()),
         oldest_pending_s=_oldest_pending_s(ledger, clock),
         offset_ns=ledger.now_ns() - clock.monotonic_ns(),
-        quarantine_bytes=directory_bytes(layout.quarantine),
-        free_bytes=free_bytes(layout.spool),
-        written_bytes=lifetime_written_bytes(layout.spool),
+        quarantine_bytes=_directory_bytes(layout.quarantine),
+        storage=read_storage(layout.spool),
     )
 
 
@@ -109,6 +109,17 @@ class Stocktaker:
             except STOCK_ERRORS as error:
                 log.debug("no stock of the card: %s", error)
             self._answered.set()
+
+
+def _directory_bytes(directory: Path) -> int:
+    """Sum of the sizes of the files directly in `directory`."""
+    total = 0
+    for entry in files_below(directory):
+        try:
+            total += entry.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
 
 
 def _oldest_pending_s(ledger: Ledger, clock: Clock) -> float | None:

@@ -27,7 +27,7 @@ def test_telemetry_has_exactly_the_names_of_the_table() -> None:
     assert message.expires_s > messages.TELEMETRY_EVERY_S
 
 
-@pytest.mark.parametrize("change", [{"cpu_temp_c": 50.0}, {"uptime_s": ...}])
+@pytest.mark.parametrize("change", [{"cpu_temp_f": 122.0}, {"uptime_s": ...}])
 def test_telemetry_with_a_name_too_many_or_too_few_is_refused(change: dict[str, object]) -> None:
     values: dict[str, Value] = dict.fromkeys(NAMES, 1)
     for name, value in change.items():

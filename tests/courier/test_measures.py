@@ -16,24 +16,29 @@ from agent.courier.stock import Stock, Stocktaker, stock_in_memory, take_stock
 from agent.hours import Hours
 from agent.ledger import Boot
 from agent.status import RecorderStatus, write_status
+from hw.storage import Card
 from tests.clocks import BOOT, FakeClock
 from tests.courier.kiosk import Kiosk
+from tests.hw.trees import TOP as TREES
 
 
 class Desk:
     """Measures of a kiosk whose recorder is played by the test."""
 
-    def __init__(self, kiosk: Kiosk, runtime: Path, **upload: object) -> None:
+    def __init__(self, kiosk: Kiosk, runtime: Path, root: Path = Path("/"), **upload: object) -> None:
         self.kiosk = kiosk
         self.runtime = runtime
         runtime.mkdir()
         self.activity = Activity(kiosk.clock)
         self.direct: Stock | None = None
         settings = kiosk.settings("file:///x", **upload)  # type: ignore[arg-type]
-        self._measures = Measures(settings, self.activity, kiosk.clock, runtime)
+        self._measures = Measures(settings, self.activity, kiosk.clock, runtime, root)
 
     def read(self) -> dict[str, Value]:
         return self._measures.read(take_stock(self.kiosk.layout, self.kiosk.clock), self.direct)
+
+    def of(self, card: Stock) -> dict[str, Value]:
+        return self._measures.read(card, None)
 
     def nothing(self) -> dict[str, Value]:
         """What is told when neither path's stock could be taken."""
@@ -193,6 +198,30 @@ def test_the_machine_is_asked(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> Non
     assert desk.read()["clock_synchronised"] == 0
 
 
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        ("pi3", {"cpu_temp_c": 47.8, "undervoltage": 1, "throttled": None, "memory_available_bytes": 671836 << 10}),
+        ("pi5", {"cpu_temp_c": 65.0, "undervoltage": 0, "throttled": None, "memory_available_bytes": 4257904 << 10}),
+        ("not-a-pi", {"cpu_temp_c": None, "undervoltage": None, "throttled": None}),
+    ],
+)
+def test_the_board_is_asked(kiosk: Kiosk, tmp_path: Path, tree: str, told: dict[str, Value]) -> None:
+    values = Desk(kiosk, tmp_path / "run", TREES / tree).read()
+    assert {name: values[name] for name in told} == told
+
+
+def test_the_card_is_asked_with_its_stock(kiosk: Kiosk, desk: Desk) -> None:
+    stock = take_stock(kiosk.layout, kiosk.clock)
+    emmc = Card("eMMC", "DG4016", "0x000045", "2022-01", 30, "normal")
+    told = replace(stock.storage, errors=2, written_bytes=12345, card=emmc)
+    values = desk.of(replace(stock, storage=told))
+    assert values["disk_errors_total"] == 2
+    assert values["disk_written_bytes_total"] == 12345
+    assert values["card_life_used_pct"] == 30
+    assert desk.of(replace(stock, storage=replace(told, card=None)))["card_life_used_pct"] is None
+
+
 def test_uploads_of_the_last_hour_show(desk: Desk) -> None:
     desk.activity.began()
     desk.activity.succeeded(3000, 2.0, 2)
@@ -225,7 +254,8 @@ def test_a_card_that_never_answered_leaves_null_what_only_it_could_tell(desk: De
     values = desk.nothing()
     assert values.keys() == set(NAMES)
     assert values["captured_seconds_total"] is None
-    assert values["disk_free_bytes"] is None
+    for name in ("disk_free_bytes", "disk_written_bytes_total", "disk_errors_total", "card_life_used_pct"):
+        assert values[name] is None, name
 
 
 def test_a_card_that_is_stuck_keeps_nobody_waiting_for_ever(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import agent
 from agent.contract.metrics import NAMES
 from agent.settings import Mqtt, Settings
+from hw.board import identity
 from hw.clock import SystemClock
 from tests.courier.authority import Authority
 from tests.courier.kiosk import Kiosk
@@ -64,6 +65,7 @@ def test_a_kiosk_says_that_it_is_there_who_it_is_and_how_it_is_doing(kiosk: Kios
             "mode": "continuous",
             "segment_seconds": 60,
         }
+        assert (birth["model"], birth["serial"]) == (identity().model, identity().serial)
         assert len(birth["configuration"]) == 64
         assert len(birth["session"]) == 12
         telemetry = late.on("/telemetry")[0]

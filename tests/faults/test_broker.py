@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.courier.machine import resident_bytes
 from agent.settings import Mqtt
 from hw.clock import SystemClock
+from hw.memory import resident_bytes
 from tests.courier.authority import Authority
 from tests.courier.kiosk import Kiosk as SpoolOnly
 from tests.courier.listener import Heard, Listener, listening
