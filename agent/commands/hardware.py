@@ -1,4 +1,4 @@
-"""The hardware of a kiosk for `kiosk-recorder status`: what a technician would ask about, as lines and as a document."""
+"""The hardware of a kiosk as `kiosk-recorder status` shows it: what a technician would ask about."""
 
 from __future__ import annotations
 
