@@ -26,6 +26,8 @@ _KIB: Final = 1024
 _UNWRITABLE: Final = {"ro", "emergency_ro", "shutdown"}
 """Options that refuse every writer. After an error ext4 says `ro`, on newer kernels `emergency_ro` beside `rw`."""
 
+_DEVICE: Final = re.compile(r"[0-9]{1,4}:[0-9]{1,7}")
+
 _MOST_WORN: Final = 0x0B
 """Beyond its estimated life."""
 
@@ -111,10 +113,10 @@ def mount_of(directory: str, mountinfo: str) -> Mount | None:
     best: tuple[int, Mount] | None = None
     for line in mountinfo.splitlines():
         match line.partition(" - ")[0].split(" "), line.partition(" - ")[2].split(" "):
-            case [_, _, device, _, escaped, options, *_], [kind, _, more, *_]:
+            case [_, _, device, _, escaped, options, *_], [kind, _, more, *_] if _DEVICE.fullmatch(device):
                 point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), escaped)
                 holds = directory == point or directory.startswith(point.rstrip("/") + "/")
-                if holds and (best is None or len(point) >= best[0]):
+                if point.startswith("/") and holds and (best is None or len(point) >= best[0]):
                     refused = _UNWRITABLE & {*options.split(","), *more.split(",")}
                     best = len(point), Mount(device, kind, bool(refused))
             case _:
@@ -130,8 +132,6 @@ def life_used_pct(life_time: str | None) -> int | None:
 
 
 def _block_device(mount: Mount, root: Path) -> Path | None:
-    if not re.fullmatch(r"[0-9]+:[0-9]+", mount.device):
-        return None
     try:
         return Path(os.path.realpath(root / "sys/dev/block" / mount.device, strict=True))
     except OSError:

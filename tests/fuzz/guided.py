@@ -13,7 +13,7 @@ from typing import Final
 
 import atheris
 
-with atheris.instrument_imports(include=["agent"]):
+with atheris.instrument_imports(include=["agent", "hw"]):
     from tests.fuzz.sound import sound
     from tests.fuzz.targets import TARGETS
 

@@ -12,6 +12,7 @@ from agent.spool import SegmentName
 from agent.status import RecorderStatus
 from agent.units import Frames
 from tests.cli.kiosk import ROOT
+from tests.hw.trees import TOP
 from tests.recorder.room import RATE, noise
 
 
@@ -19,6 +20,8 @@ from tests.recorder.room import RATE, noise
 def sound(name: str) -> bytes:
     """Bytes that the target of this name understands."""
     match name:
+        case "kernel":
+            return (TOP / "pi5/proc/self/mountinfo").read_bytes() + (TOP / "pi5/proc/swaps").read_bytes()
         case "sidecar":
             header = Header(SegmentName("0" * 12, 0), "b" * 32, 1, 2, "server", 16000, 1, 960_000)
             records = [Record(SYNC, 9, 9, 9, b"a" * 32), Record(END, 10, 10, 10, b"b" * 32)]
@@ -33,7 +36,8 @@ def sound(name: str) -> bytes:
             return json.dumps(asdict(RecorderStatus(pid=1, boot="b", state="idle", since_ns=1, updated_ns=2))).encode()
         case "configuration":
             return (ROOT / "config.example.toml").read_bytes()
-        case "names":
-            return b"0123456789ab-000007.flac"
         case _:
-            return b"2026-03-01 08:00 12h 8GiB 08:00-13:00"
+            return _WORDS[name]
+
+
+_WORDS = {"names": b"0123456789ab-000007.flac", "words": b"2026-03-01 08:00 12h 8GiB 08:00-13:00"}

@@ -25,6 +25,10 @@ from agent.sidecar import SidecarDamaged, read_sidecar, segment_of
 from agent.spool import SegmentFile
 from agent.status import RecorderState, read_status
 from agent.units import ByteRate, Duration, MisreadError, Size
+from hw.board import throttled_of
+from hw.kernel import count_of, hexadecimal_of, text_of
+from hw.memory import pressure_of, swaps_of
+from hw.storage import life_used_pct, mount_of
 
 _DIRECTORY: Final = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)  # noqa: S108 (ours)
 _ROOT: Final = Path(_DIRECTORY.name)
@@ -95,6 +99,18 @@ def words(data: bytes) -> None:
         moment(text, UTC, 1_800_000_000_000_000_000)
 
 
+def kernel(data: bytes) -> None:
+    """What a broken driver, firmware or card may have the kernel say."""
+    text = text_of(data)
+    mount = mount_of("/var/lib/kiosk-recorder", text or "")
+    assert mount is None or mount.device.count(":") == 1
+    assert all(swap.used_bytes >= 0 for swap in swaps_of(text or "", _ROOT))
+    for read in (count_of, hexadecimal_of, life_used_pct, throttled_of):
+        found = read(text)
+        assert found is None or found >= 0
+    pressure_of(text or "")
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (sidecar, flac, status, configuration, names, words)
+    target.__name__: target for target in (sidecar, flac, status, configuration, names, words, kernel)
 }

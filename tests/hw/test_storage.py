@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,6 +85,15 @@ def test_the_worse_half_of_an_emmc_counts_and_what_is_not_defined_does_not(
     assert life_used_pct(life_time) == used_pct
 
 
+def test_an_sd_card_has_no_wear_whatever_lies_beside_it(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(TOP / "cm4", tmp_path / "cm4", symlinks=True))
+    (kind,) = root.glob("sys/devices/platform/emmc2bus/*/mmc_host/mmc0/*/type")
+    kind.write_text("SD\n")
+    card = read_storage(SPOOL, root).card
+    assert card is not None
+    assert (card.life_used_pct, card.spare) == (None, None)
+
+
 MOUNTS = (TOP / "zero2w/proc/self/mountinfo").read_text()
 
 
@@ -112,7 +122,19 @@ def test_a_file_system_that_gave_up_writing_is_read_only(options: str) -> None:
     assert mount_of("/x", line) == Mount("179:2", "ext4", read_only=True)
 
 
-@pytest.mark.parametrize("line", ["", "26", " - ", "26 1 179:2 / / rw", "a b c d e f - g", "26 1 / - ext4 x y"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "26",
+        " - ",
+        "26 1 179:2 / / rw",
+        "a b c d e f - g",
+        "26 1 / - ext4 x y",
+        "1 1  / / rw - a b c",
+        "1 1 8:1 /  rw - a b c",
+    ],
+)
 def test_a_mount_table_that_makes_no_sense_has_no_mounts(line: str) -> None:
     assert mount_of("/x", line) is None
 
