@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import shutil
 import struct
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_another_boards_serial_is_nobodys_business(tmp_path: Path, model: str) -
     (tmp_path / "proc/device-tree/model").write_bytes(model.encode() + b"\0")
     (tmp_path / "proc/device-tree/serial-number").write_bytes(b"d4b6c0ffee000001\0")
     assert identity(tmp_path) == Identity(None, None)
+
+
+def test_a_pi_whose_kernel_tells_nothing_else_is_still_known(pi: Path) -> None:
+    shutil.rmtree(pi / "sys")
+    assert identity(pi).model == "Raspberry Pi 4 Model B Rev 1.4"
+    assert read(pi) == Board(None, None, None)
 
 
 @pytest.mark.parametrize("temperature", ["", "-", "nan", "52.3", "1e3", "٥٠٠٠٠", "999999999", "-274000", "9" * 5000])

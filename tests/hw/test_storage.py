@@ -89,9 +89,9 @@ def test_an_sd_card_has_no_wear_whatever_lies_beside_it(tmp_path: Path) -> None:
     root = Path(shutil.copytree(TOP / "cm4", tmp_path / "cm4", symlinks=True))
     (kind,) = root.glob("sys/devices/platform/emmc2bus/*/mmc_host/mmc0/*/type")
     kind.write_text("SD\n")
-    card = read_storage(SPOOL, root).card
-    assert card is not None
-    assert (card.life_used_pct, card.spare) == (None, None)
+    found = read_storage(SPOOL, root).card
+    assert found is not None
+    assert (found.life_used_pct, found.spare) == (None, None)
 
 
 MOUNTS = (TOP / "zero2w/proc/self/mountinfo").read_text()
