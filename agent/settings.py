@@ -17,6 +17,7 @@ from annotated_types import Ge, Le
 from agent.contract.names import Named
 from agent.contract.signed import PublicKey
 from agent.hours import ALWAYS, Hours, Week
+from agent.limits import Alerts
 from agent.units import ByteRate, Duration, MisreadError, Size
 
 if TYPE_CHECKING:
@@ -270,6 +271,7 @@ class Settings:
     commands: Commands = field(default_factory=Commands)
     flags: Flags = field(default_factory=Flags)
     export: Export = field(default_factory=Export)
+    alerts: Alerts = field(default_factory=Alerts)
     log: Log = field(default_factory=Log)
 
     def on_direct_path(self, root: Path) -> Settings:

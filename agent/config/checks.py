@@ -10,13 +10,15 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from agent.config import places
 from agent.config.keys import shown
+from agent.contract.alerts import BY_NAME, NAMES
 from agent.errors import Mistake
 from agent.hours import Week, overlaps
 from agent.settings import Settings, Voice
-from agent.units import Duration, Size, human_bytes
+from agent.units import Duration, Size, Written, human_bytes
 
 _MOST_RING_BYTES = 128 * 2**20
 """A Pi Zero 2 has 512 MiB, and the ring is locked into memory."""
@@ -179,6 +181,23 @@ def ages_are_in_order(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def limits_are_in_order(name: str, settings: Settings) -> Iterator[Mistake]:
+    """What is critical is worse than what is a warning, and what is over is not beyond it."""
+    limits, row = settings.alerts.limits(name), BY_NAME[name]
+    if limits.warning is None or limits.critical is None:
+        return
+    worse = limits.critical > limits.warning if row.direction == "above" else limits.critical < limits.warning
+    if not worse:
+        critical, warning = (
+            str(limit) if isinstance(limit, Written) else f"{limit:g}" for limit in (limits.critical, limits.warning)
+        )
+        yield Mistake(
+            f"alerts.{name}.critical",
+            f"{critical} isn't worse than the warning at {warning}",
+            f'set it {row.direction} {warning}, or warning = "off" for no warning',
+        )
+
+
 CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], ...] = (
     (zone_exists, ("device.timezone",)),
     (microphone_has_a_stable_name, ("capture.pcm",)),
@@ -203,4 +222,5 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
     (places.broker_files_are_absolute, ("mqtt",)),
     (places.metrics_go_where_they_are_looked_for, ("export.textfile", "spool.path")),
     (places.secrets_are_private, ("mqtt",)),
+    *((partial(limits_are_in_order, name), (f"alerts.{name}",)) for name in NAMES),
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import date, datetime, time
 from functools import cache
 from types import UnionType
-from typing import Annotated, Literal, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le
 
+from agent.limits import Off
 from agent.settings import Settings
 from agent.units import Written
 
@@ -46,15 +48,40 @@ class Key:
 
 @cache
 def known_keys() -> Mapping[str, Mapping[str, Key]]:
-    """Every section in order, with every key of it in order."""
+    """Every section in order, with every key of it in order. A section within one is called as TOML writes it."""
     known: dict[str, dict[str, Key]] = {}
     for section, kind in get_type_hints(Settings).items():
         if is_dataclass(kind):
-            hints = get_type_hints(kind, include_extras=True)
-            known[section] = {
-                key.name: Key(section, key.name, hints[key.name], key.default is MISSING) for key in fields(kind)
-            }
+            hints = get_type_hints(kind)
+            inner = [(f"{section}.{name}", hints[name]) for name in hints if is_dataclass(hints[name])]
+            # A section within one is completed by defaults of its own: nothing in it is required.
+            known |= {name: _keys(name, within, frozenset()) for name, within in inner}
+            if not inner:
+                known[section] = _keys(section, kind, {key.name for key in fields(kind) if key.default is MISSING})
     return known
+
+
+def _keys(section: str, kind: Any, required: AbstractSet[str]) -> dict[str, Key]:  # noqa: ANN401 (a dataclass)
+    hints = get_type_hints(kind, include_extras=True)
+    return {key.name: Key(section, key.name, hints[key.name], key.name in required) for key in fields(kind)}
+
+
+@cache
+def outer_sections() -> Mapping[str, tuple[str, ...]]:
+    """Sections that hold nothing but sections, with the names of these."""
+    found: dict[str, tuple[str, ...]] = {}
+    for section in known_keys():
+        outer, _, inner = section.partition(".")
+        if inner:
+            found[outer] = (*found.get(outer, ()), inner)
+    return found
+
+
+def split(place: Place) -> tuple[str, tuple[str, ...]]:
+    """The section that a place is in, and what comes below it."""
+    names = tuple(str(part) for part in place)
+    depth = 2 if names[0] in outer_sections() and len(names) > 1 else 1
+    return ".".join(names[:depth]), names[depth:]
 
 
 def dotted(place: Place) -> str:
@@ -121,6 +148,13 @@ _KINDS: tuple[tuple[type | UnionType, str], ...] = (
 
 def wanted(annotation: object) -> tuple[str, str]:
     """What a key of this type takes, and how to write it."""
+    if _may_be_off(annotation):
+        what, hint = _wanted(get_args(get_args(annotation)[0])[0])
+        return what, f'{hint}, or "off"'
+    return _wanted(annotation)
+
+
+def _wanted(annotation: object) -> tuple[str, str]:
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     if get_origin(bare) is Literal:
         *first, last = (quoted(word) for word in get_args(bare))
@@ -144,6 +178,10 @@ def choices(annotation: object) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(quoted(word) for word in get_args(annotation))
     return _between(annotation).strip()
+
+
+def _may_be_off(annotation: object) -> bool:
+    return any(isinstance(mark, Off) for mark in getattr(annotation, "__metadata__", ()))
 
 
 def _is_written(annotation: object) -> TypeGuard[type[Written]]:

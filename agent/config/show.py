@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from agent.config.keys import choices, known_keys, masked, quoted
+from agent.config.keys import Key, choices, known_keys, masked, quoted
 from agent.config.load import validator
 from agent.settings import Device, Settings
 
@@ -35,8 +37,8 @@ def rows(settings: Settings) -> tuple[Row, ...]:
         Row(
             section,
             name,
-            masked(str(key), value) if isinstance(value := values[section][name], str) else value,
-            None if key.required else defaults[section][name],
+            masked(str(key), value) if isinstance(value := _of(values, section)[name], str) else value,
+            None if key.required else _of(defaults, section)[name],
             meanings[section][name],
         )
         for section, keys in known_keys().items()
@@ -66,16 +68,23 @@ def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of `config.toml`, for editors and for tools that write one."""
     described = validator().json_schema()
     for definition in (described, *described["$defs"].values()):
-        definition.pop("title", None)
-        for key in definition["properties"].values():
-            key.pop("title", None)
-            if key.get("default", "") is None:
-                key["default"] = ""  # TOML has no null; "" is how a file leaves such a key out
+        _tidy(definition)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "kiosk-recorder configuration",
         **described,
     }
+
+
+def _tidy(definition: dict[str, Any]) -> None:
+    definition.pop("title", None)
+    for key in definition["properties"].values():
+        key.pop("title", None)
+        if "properties" in key:
+            key.pop("default", None)
+            _tidy(key)
+        elif key.get("default", "") is None:
+            key["default"] = ""  # TOML has no null; "" is how a file leaves such a key out
 
 
 _PREAMBLE = """\
@@ -90,32 +99,59 @@ _PREAMBLE = """\
 def example() -> str:
     """The text of config.example.toml."""
     device = Device(site="north", id="room-12")
-    described, text = schema(), _PREAMBLE
+    described, text, told = schema(), _PREAMBLE, set[str]()
     for section, keys in known_keys().items():
-        definition = described["$defs"][section.capitalize()]
-        text += f"\n# {definition['description']}\n[{section}]\n"
+        definition = _definition(described, section)
+        outer, _, inner = section.partition(".")
+        if inner and outer not in told:
+            text += f"\n# {_definition(described, outer)['description']}\n" + _described(definition, keys)
+            told.add(outer)
+        head = "".join(f"# {line}\n" for line in textwrap.wrap(definition["description"], 118))
+        text += f"\n{head}[{section}]\n"
         for name, key in keys.items():
-            value = getattr(device, name) if key.required else _defaults()[section][name]
-            allowed = choices(key.annotation)
-            text += f"# {definition['properties'][name]['description']}\n"
-            text += f"# Allowed: {allowed}.\n" if allowed else ""
+            value = getattr(device, name) if key.required else _of(_defaults(), section)[name]
+            text += "" if inner else _described(definition, {name: key}, named=False)
             text += f"{'' if key.required else '#'}{name} = {_toml(value)}\n"
     return text
 
 
-def _plain(settings: Settings) -> dict[str, dict[str, Any]]:
-    plain: dict[str, dict[str, Any]] = validator().dump_python(settings, mode="json")
+def _described(definition: dict[str, Any], keys: Mapping[str, Key], *, named: bool = True) -> str:
+    """The meaning of keys, as comments."""
+    text = ""
+    for name, key in keys.items():
+        allowed = choices(key.annotation)
+        text += f"# {f'{name}: ' if named else ''}{definition['properties'][name]['description']}\n"
+        text += f"# Allowed: {allowed}.\n" if allowed and not named else ""
+    return text
+
+
+def _of(document: Mapping[str, Any], section: str) -> Any:  # noqa: ANN401 (a document of JSON)
+    """A section of a document, by its name as TOML writes it."""
+    for name in section.split("."):
+        document = document[name]
+    return document
+
+
+def _definition(described: dict[str, Any], section: str) -> dict[str, Any]:
+    """What a schema says of a section."""
+    outer, _, inner = section.partition(".")
+    definition: dict[str, Any] = described["$defs"][outer.capitalize()]
+    return definition["properties"][inner] if inner else definition
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    plain: dict[str, Any] = validator().dump_python(settings, mode="json")
     return plain
 
 
-def _defaults() -> dict[str, dict[str, Any]]:
+def _defaults() -> dict[str, Any]:
     return _plain(Settings(device=Device(site="", id="")))
 
 
 def _meanings() -> dict[str, dict[str, str]]:
-    definitions = schema()["$defs"]
+    described = schema()
     return {
-        section: {name: definitions[section.capitalize()]["properties"][name]["description"] for name in keys}
+        section: {name: _definition(described, section)["properties"][name]["description"] for name in keys}
         for section, keys in known_keys().items()
     }
 

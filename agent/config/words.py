@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.config.keys import Place, dotted, kind, known_keys, shown, wanted
+from agent.config.keys import Place, dotted, kind, known_keys, outer_sections, shown, split, wanted
 from agent.errors import Mistake
 from agent.units import MisreadError
 
@@ -57,38 +57,53 @@ def type_mistake(detail: ErrorDetails, document: dict[str, Any]) -> Mistake:
     for part in place:
         value = value[part]
     if reason == "dataclass_type":
-        return Mistake(dotted(place), f"is {kind(value)}, not a section", f"write [{place[0]}] on a line of its own")
+        return Mistake(
+            dotted(place),
+            f"is {kind(value)}, not a section",
+            f"write [{dotted(place)}] on a line of its own",
+        )
     return Mistake(dotted(place), *_refused(place, value, detail))
 
 
 def meant(place: Place) -> str | None:
     """The key or section (dotted) that an unknown one most resembles; None when nothing does, or it isn't unknown."""
-    known, names = known_keys(), [str(part) for part in place]
-    if names[0] in known and (len(names) == 1 or names[1] in known[names[0]]):
+    (section, below), known, outer = split(place), known_keys(), outer_sections()
+    if section in outer or (section in known and (not below or below[0] in known[section])):
         return None
-    name = names[-1]
-    here = {key: f"{names[0]}.{key}" for key in known.get(names[0], ())}
-    everywhere = {key: f"{section}.{key}" for section, keys in known.items() for key in keys}
+    first, _, inner = section.partition(".")
+    if first in outer:
+        return _meant_within(first, inner, below)
+    name = below[-1] if below else section
+    here = {key: f"{section}.{key}" for key in known.get(section, ())}
+    flat = {each: keys for each, keys in known.items() if "." not in each}
+    everywhere = {key: f"{each}.{key}" for each, keys in flat.items() for key in keys}
+    sections = {each.rpartition(".")[2]: each for each in known} | {each: each for each in outer}
     if name in everywhere:
         return everywhere[name]
-    for candidates, cutoff in (
-        (everywhere | here, 0.9),
-        (here, 0.6),
-        ({section: section for section in known}, 0.6),
-        (everywhere, 0.8),
-    ):
+    for candidates, cutoff in ((everywhere | here, 0.9), (here, 0.6), (sections, 0.6), (everywhere, 0.8)):
         if near := difflib.get_close_matches(name, candidates, n=1, cutoff=cutoff):
             return candidates[near[0]]
     return None
 
 
+def _meant_within(outer: str, inner: str, below: tuple[str, ...]) -> str | None:
+    """As `meant`, of a section or key in a section that holds sections."""
+    section = f"{outer}.{inner}"
+    names, name = (known_keys()[section], below[0]) if section in known_keys() else (outer_sections()[outer], inner)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not near:
+        return None
+    return f"{section}.{near[0]}" if section in known_keys() else f"{outer}.{near[0]}"
+
+
 def _refused(place: Place, value: object, detail: ErrorDetails) -> tuple[str, str]:
     """Cause and hint for a value its key doesn't take."""
-    key = dotted(place[:2])
+    section, below = split(place)
+    key = f"{section}.{below[0]}"
     misread = detail.get("ctx", {}).get("error")
     if isinstance(misread, MisreadError) and isinstance(value, str | int | float):
         return f"{shown(key, value)} {misread.cause}", misread.hint
-    annotation = str if len(place) > 2 else known_keys()[str(place[0])][str(place[1])].annotation
+    annotation = str if len(below) > 1 else known_keys()[section][below[0]].annotation
     what, hint = wanted(annotation)
     if not isinstance(value, str | int | float):
         return f"is {kind(value)}, not {what}", hint
@@ -108,16 +123,22 @@ def _missing(place: Place) -> Mistake:
 
 
 def _unknown(place: Place) -> Mistake:
-    known, names = known_keys(), [str(part) for part in place]
-    if len(names) == 1:
-        what, hint = "unknown section", f"sections are {', '.join(known)}"
+    (section, below), known, outer = split(place), known_keys(), outer_sections()
+    first, _, inner = section.partition(".")
+    likely = meant(place) or ""
+    if inner and section not in known:
+        what, hint = "unknown section", f"sections of [{first}] are {', '.join(outer[first])}"
+        return Mistake(dotted(place), what, f"did you mean [{likely}]?" if likely else hint)
+    if not below:
+        sections = dict.fromkeys(each.partition(".")[0] for each in known)
+        what, hint = "unknown section", f"sections are {', '.join(sections)}"
     else:
-        what, hint = "unknown key", f"keys of [{names[0]}] are {', '.join(known[names[0]])}"
-    section, _, key = (meant(place) or "").partition(".")
-    if key == names[-1]:
-        what, hint = what if len(names) == 2 else "stands outside its section", f"`{key}` belongs to [{section}]"
-    elif key:
-        hint = f"did you mean `{key}`?" if section == names[0] else f"did you mean `{key}` of [{section}]?"
-    elif section:
-        hint = f"did you mean [{section}]?"
+        what, hint = "unknown key", f"keys of [{section}] are {', '.join(known[section])}"
+    where, _, key = likely.rpartition(".") if likely not in known else ("", "", "")
+    if where and key == (below or (section,))[-1]:
+        what, hint = what if below else "stands outside its section", f"`{key}` belongs to [{where}]"
+    elif where:
+        hint = f"did you mean `{key}`?" if where == section else f"did you mean `{key}` of [{where}]?"
+    elif likely:
+        hint = f"did you mean [{likely}]?"
     return Mistake(dotted(place), what, hint)
