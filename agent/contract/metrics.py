@@ -49,6 +49,7 @@ METRICS: Final = (
     Metric("spool_bytes", "By", "gauge", "recorder", "everything in the spool, as counted against its cap"),
     Metric("spool_bytes_open", "By", "gauge", "recorder", "what is being written"),
     Metric("spool_bytes_pending", "By", "gauge", "ledger", "what is not uploaded yet"),
+    Metric("spool_bytes_due", "By", "gauge", "ledger", "what is due for upload; 0 outside of the upload hours"),
     Metric("spool_bytes_acknowledged", "By", "gauge", "ledger", "what is uploaded and still here"),
     Metric("spool_bytes_quarantine", "By", "gauge", "machine", "what was damaged or nobody understood"),
     Metric("spool_cap_bytes", "By", "gauge", "courier", "the spool's hard limit"),

@@ -73,16 +73,17 @@ class Measures:
             counters.update(stock.counters)
         recordings = counters["recordings_total"]
         ages = [stock.oldest_pending_s for stock in stocks if stock.oldest_pending_s is not None]
-        due = self._uploads_are_due(stocks)
+        due = stocks if self._uploads_are_due(stocks) else []
         values: dict[str, Value] = {name: _number(counters[name]) if stocks else None for name in LEDGER_COUNTERS}
         return values | {
             "recording_duration_avg_s": round(counters["captured_seconds_total"] / recordings, 3)
             if recordings
             else None,
             "error_rate_pct": self._error_rate(counters),
-            "queue_length": sum(stock.pending.count for stock in stocks) if due else 0,
+            "queue_length": sum(stock.pending.count for stock in due),
             "oldest_pending_s": max(ages, default=None),
             "spool_bytes_pending": sum(stock.pending.bytes for stock in stocks),
+            "spool_bytes_due": sum(stock.pending.bytes for stock in due),
             "spool_bytes_acknowledged": sum(stock.acknowledged.bytes for stock in stocks),
             "spool_bytes_quarantine": sum(stock.quarantine_bytes for stock in stocks),
         }
@@ -110,6 +111,8 @@ class Measures:
         }
 
     def _uploads_are_due(self, stocks: list[Stock]) -> bool:
+        if not self._settings.upload.target:
+            return False
         now_ns = self._clock.wall_ns()
         if stocks:
             # By what a ledger knows of this boot: the machine's own clock may be wrong where the store's was right.

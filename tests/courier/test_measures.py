@@ -147,9 +147,19 @@ def test_the_age_of_an_earlier_boots_recording_goes_by_wall_time(kiosk: Kiosk, d
 def test_what_waits_for_its_hours_is_not_due(kiosk: Kiosk, tmp_path: Path, clock: FakeClock) -> None:
     desk = Desk(kiosk, tmp_path / "run", hours=(Hours.parse("20:00-06:00"),))  # the clock says 08:00
     kiosk.record(2)
-    assert desk.read()["queue_length"] == 0
+    values = desk.read()
+    assert (values["queue_length"], values["spool_bytes_due"]) == (0, 0)
     clock.advance(12 * 3600)
-    assert desk.read()["queue_length"] == 2
+    values = desk.read()
+    assert (values["queue_length"], values["spool_bytes_due"]) == (2, values["spool_bytes_pending"])
+
+
+def test_where_nothing_is_uploaded_nothing_is_due(kiosk: Kiosk, tmp_path: Path, clock: FakeClock) -> None:
+    kiosk.record(2)
+    measures = Measures(kiosk.settings(), Activity(clock), clock, tmp_path)
+    values = measures.read(take_stock(kiosk.layout, clock), None)
+    assert (values["queue_length"], values["spool_bytes_due"]) == (0, 0)
+    assert values["spool_bytes_pending"]
 
 
 def test_hours_and_ages_go_by_the_time_that_is_known_not_by_the_machines(
