@@ -2,7 +2,7 @@
 
 The recorder replaces `recorder.json` in the runtime directory (RAM, never the card) about once a second; the courier
 puts it into telemetry, `kiosk-recorder status` and `try` show it. The courier replaces `courier.json` when something
-begins or ceases to be wrong at its far ends. They're pictures of the moment: what must survive lives in the ledger.
+begins or ceases to be wrong. They're pictures of the moment: what must survive lives in the ledger.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from agent.contract.alerts import Raised
+from agent.contract.messages import Severity
 
 RecorderState = Literal[
     "starting", "recording", "listening", "idle", "waiting_for_microphone", "spool_full", "disk_error", "stopped"
@@ -65,11 +68,14 @@ class FarEnd:
 
 @dataclass(frozen=True, slots=True)
 class CourierStatus:
-    """What is wrong at the far ends of the courier `pid`, by whose it is: "card" and "direct" for uploads, "broker"."""
+    """What the courier `pid` finds wrong."""
 
     pid: int
     boot: str
     far_ends: Mapping[str, FarEnd]
+    """At its far ends, by whose it is: "card" and "direct" for uploads, "broker"."""
+    alerts: Mapping[str, Raised] = field(default_factory=dict)
+    """By the names of the alert table."""
 
 
 def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
@@ -90,7 +96,9 @@ def write_status(directory: Path, status: RecorderStatus) -> None:
 def write_courier_status(directory: Path, status: CourierStatus) -> None:
     """As `write_status`, for the courier."""
     far_ends = {name: [end.since_ns, end.trouble] for name, end in status.far_ends.items()}
-    _replace(f"{directory}/courier.json", {"pid": status.pid, "boot": status.boot, "far_ends": far_ends})
+    alerts = {name: asdict(raised) for name, raised in status.alerts.items()}
+    picture = {"pid": status.pid, "boot": status.boot, "far_ends": far_ends, "alerts": alerts}
+    _replace(f"{directory}/courier.json", picture)
 
 
 def read_courier_status(directory: Path) -> CourierStatus | None:
@@ -98,9 +106,21 @@ def read_courier_status(directory: Path) -> CourierStatus | None:
     try:
         found = json.loads((directory / "courier.json").read_text())
         ends = {str(name): FarEnd(int(since_ns), str(text)) for name, (since_ns, text) in found["far_ends"].items()}
-        return CourierStatus(int(found["pid"]), str(found["boot"]), ends)
+        alerts = {str(name): _raised(told) for name, told in found.get("alerts", {}).items()}
+        return CourierStatus(int(found["pid"]), str(found["boot"]), ends, alerts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _raised(told: Mapping[str, Any]) -> Raised:
+    """Raises ValueError, KeyError or TypeError for what was never written here."""
+    severity, value, threshold = told["severity"], told["value"], told["threshold"]
+    if severity not in get_args(Severity):
+        raise ValueError(f"no severity: {severity!r}")
+    for number in (value, threshold):
+        if number is not None and type(number) not in (int, float):
+            raise TypeError(f"no number: {number!r}")
+    return Raised(severity, int(told["since_ns"]), str(told["text"]), value, threshold)
 
 
 def _replace(path: str, picture: Mapping[str, object]) -> None:
@@ -117,10 +137,10 @@ def read_status(directory: Path) -> RecorderStatus | None:
     """The last picture, or None when there is none or it can't be understood."""
     try:
         found = json.loads((directory / "recorder.json").read_text())
-        told = {field.name: found[field.name] for field in fields(RecorderStatus)}
+        told = {each.name: found[each.name] for each in fields(RecorderStatus)}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    fits = all(_fits(told[field.name], str(field.type)) for field in fields(RecorderStatus))
+    fits = all(_fits(told[each.name], str(each.type)) for each in fields(RecorderStatus))
     return RecorderStatus(**told) if fits else None
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from agent.contract.alerts import Raised
 from agent.contract.messages import TELEMETRY_EVERY_S, Value
-from agent.courier.alarms import Alarms, Raised
+from agent.courier.alarms import Alarms
 from agent.courier.measures import Measures
+from agent.courier.signs import Signs
 from agent.courier.stock import Stock
 from agent.units import NS_PER_S
 from hw.clock import Clock
@@ -39,6 +41,7 @@ class Monitor:
         card: Callable[[], Stock | None],
         direct: Callable[[], Stock | None],
         measures: Measures,
+        signs: Signs,
         alarms: Alarms,
         clock: Clock,
         stop: threading.Event,
@@ -47,15 +50,17 @@ class Monitor:
         self._card = card
         self._direct = direct
         self._measures = measures
+        self._signs = signs
         self._alarms = alarms
         self._clock = clock
         self._stop = stop
         self._awake = threading.Event()
         self._due_ns = 0
         self._seq = 0
+        self._on_card: Stock | None = None
         self.picture: Picture | None = None
         """The newest; None before the first."""
-        self.raised: Mapping[str, Raised] = {}
+        self.raised: Mapping[str, Raised] = alarms.raised
         """What is wrong now, by the names of the alert table."""
         self.changed: Callable[[], None] = lambda: None
         """Called when one of the two is new."""
@@ -83,10 +88,12 @@ class Monitor:
         news = now_ns >= self._due_ns
         if news:
             self._due_ns = now_ns + round(TELEMETRY_EVERY_S * NS_PER_S)
-            values = self._measures.read(self._card(), self._direct())
-            self.picture = Picture(values, self._clock.wall_ns(), self._seq)
+            self._on_card = self._card()
+            read = self._measures.read(self._on_card, self._direct())
+            self.picture = Picture(read, self._clock.wall_ns(), self._seq)
             self._seq += 1
-        raised = self._alarms.look(self._measures.recorder(), self.picture.values if self.picture else {})
+        values = self.picture.values if self.picture else {}
+        raised = self._alarms.look(self._signs.read(self._measures.recorder(), values, self._on_card))
         if raised != self.raised:
             self.raised, news = raised, True
         if news and self.picture is not None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
+from agent.contract.alerts import Raised
 from agent.contract.messages import Topics
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
 from agent.courier.crew import Crew
 from agent.courier.events import Events
 from agent.courier.measures import Measures
-from agent.courier.monitor import Monitor
+from agent.courier.monitor import Monitor, Picture
 from agent.courier.pace import Pace
 from agent.courier.presence import Presence
 from agent.courier.reporter import Reporter
+from agent.courier.signs import Signs
 from agent.courier.stock import Stocktaker, stock_in_memory
 from agent.courier.targets import open_target
 from agent.courier.telling import Alerts, Telemetry
@@ -41,8 +45,8 @@ _GOODBYE_S = 1.0
 class CourierService:
     """Everything the courier is made of."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Raises KioskError for a target that can't be used. Connects to nothing yet."""
+    def __init__(self, settings: Settings, clock: Clock, root: Path = Path("/")) -> None:
+        """Raises KioskError for a target that can't be used. Connects to nothing yet. `root` is the machine's."""
         self._settings = settings
         self._clock = clock
         self._stop = threading.Event()
@@ -65,16 +69,25 @@ class CourierService:
                 tell = partial(self._troubles.tell, name)
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
+        self._alarms = Alarms(settings.alerts, clock, self._troubles.earlier())
         self._monitor = Monitor(
             self._stocktaker.ask,
             lambda: stock_in_memory(self._direct, clock),
-            Measures(settings, activity, clock, runtime),
-            Alarms(clock),
+            Measures(settings, activity, clock, runtime, root),
+            Signs(settings.spool.keep_free, lambda: self._troubles.refusal, clock),
+            self._alarms,
             clock,
             self._stop,
         )
-        if settings.export.textfile is not None:
-            self._monitor.keep = TextFile(settings.export.textfile, settings.device).write
+        textfile = settings.export.textfile
+        keep = TextFile(textfile, settings.device).write if textfile is not None else None
+
+        def keep_both(picture: Picture, raised: Mapping[str, Raised]) -> None:
+            self._troubles.alarm(raised)
+            if keep is not None:
+                keep(picture, raised)
+
+        self._monitor.keep = keep_both
         self._reporter = self._make_reporter() if settings.mqtt.url else None
 
     def run(self) -> int:
@@ -136,7 +149,7 @@ class CourierService:
             quick=[
                 Presence(self._settings, self._clock),
                 Telemetry(topics, monitor),
-                Alerts(topics, monitor, ("direct_path",)),
+                Alerts(topics, monitor),
             ],
             desk=[events],
             tell=partial(self._troubles.tell, "broker"),
@@ -144,6 +157,7 @@ class CourierService:
             stop=self._stop,
         )
         monitor.changed = events.noted = reporter.wake
+        self._alarms.note = events.note
         return reporter
 
     def _heed_signals(self) -> None:

@@ -10,10 +10,11 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from agent.courier.chain import Chain, Custody
 from agent.errors import KioskError
 from agent.ledger import Ledger, Tally
 from agent.spool import Layout, files_below
@@ -44,18 +45,22 @@ class Stock:
     quarantine_bytes: int
     storage: Storage
     """What the spool lies on."""
+    custody: Custody | None = None
+    """How far the journal is to be trusted; None where nobody looked."""
 
 
-def take_stock(layout: Layout, clock: Clock, *, direct: bool = False) -> Stock:
+def take_stock(layout: Layout, clock: Clock, chain: Chain | None = None, *, direct: bool = False) -> Stock:
     """Of the spool on the card, or of the `direct` one without what the card has taken over.
 
-    Raises OSError, sqlite3.DatabaseError or KioskError when there is none, or when it can't be read.
+    A `chain` is followed by the way. Raises OSError, sqlite3.DatabaseError or KioskError when there is no spool, or
+    when it can't be read.
     """
     with Ledger(layout.ledger, clock, read_only=True) as ledger:
-        return _stock(layout, ledger, clock, ledger.home_base() if direct else {})
+        custody = chain.follow(ledger, layout) if chain is not None else None
+        return _stock(layout, ledger, clock, ledger.home_base() if direct else {}, custody)
 
 
-def _stock(layout: Layout, ledger: Ledger, clock: Clock, home: Mapping[str, float]) -> Stock:
+def _stock(layout: Layout, ledger: Ledger, clock: Clock, home: Mapping[str, float], custody: Custody | None) -> Stock:
     tally = ledger.tally()
     return Stock(
         counters={name: value - home.get(name, 0) for name, value in ledger.counters().items()},
@@ -65,6 +70,7 @@ def _stock(layout: Layout, ledger: Ledger, clock: Clock, home: Mapping[str, floa
         offset_ns=ledger.now_ns() - clock.monotonic_ns(),
         quarantine_bytes=_directory_bytes(layout.quarantine),
         storage=read_storage(layout.spool),
+        custody=custody,
     )
 
 
@@ -87,6 +93,7 @@ class Stocktaker:
         self._asked = threading.Event()
         self._answered = threading.Event()
         self._latest: Stock | None = None
+        self._chain = Chain()
 
     def ask(self) -> Stock | None:
         """The stock now; the last one if the card doesn't answer soon; None if there never was one."""
@@ -105,9 +112,12 @@ class Stocktaker:
             self._asked.wait()
             self._asked.clear()
             try:
-                self._latest = take_stock(self._layout, self._clock)
+                self._latest = take_stock(self._layout, self._clock, self._chain)
             except STOCK_ERRORS as error:
                 log.debug("no stock of the card: %s", error)
+                if self._latest is not None:
+                    # What the kernel says of a card that fails is worth the most just then.
+                    self._latest = replace(self._latest, storage=read_storage(self._layout.spool))
             self._answered.set()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from agent.contract import messages
+from agent.contract.alerts import NAMES, Raised
 from agent.contract.messages import Topics
-from agent.courier.alarms import Raised
 from agent.courier.broker import Heard
 from agent.courier.conversation import IDLE_S, Line
 from agent.courier.monitor import Monitor
@@ -41,10 +41,9 @@ class Alerts:
 
     listens_to = _HEARD
 
-    def __init__(self, topics: Topics, monitor: Monitor, names: tuple[str, ...]) -> None:
+    def __init__(self, topics: Topics, monitor: Monitor) -> None:
         self._topics = topics
         self._monitor = monitor
-        self._names = names
         self._told: dict[str, Raised | None] = {}
 
     def greet(self, line: Line) -> None:  # noqa: ARG002 (a subject's)
@@ -54,7 +53,7 @@ class Alerts:
         # Before the first picture nobody knows what is wrong, and so nothing is taken back.
         if line.up and self._monitor.picture is not None:
             raised = self._monitor.raised
-            for name in self._names:
+            for name in NAMES:
                 self._tell(line, name, raised.get(name))
         return IDLE_S
 

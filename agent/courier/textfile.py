@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from agent.contract.alerts import Raised
 from agent.contract.exposition import exposition
-from agent.courier.alarms import Raised
 from agent.courier.monitor import Picture
 from agent.errors import KioskError
 from agent.settings import Device

@@ -78,11 +78,20 @@ class Journal:
 
     def broken_link(self) -> int | None:
         """Sequence number of the first entry whose hash doesn't follow from the one before, or None."""
-        previous = _GENESIS
-        expected = None
-        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows("ORDER BY seq", ()):
+        return self.follow(None, -1)[1]
+
+    def follow(self, after: tuple[int, bytes] | None, limit: int) -> tuple[tuple[int, bytes] | None, int | None]:
+        """Follow at most `limit` links (-1: all) from after an entry, by its number and hash; None is the beginning.
+
+        The last entry that follows from the one before, and the number of the first one that doesn't, if one was met.
+        """
+        reached = after
+        last, previous = after or (0, _GENESIS)
+        expected = last + 1 if after else None
+        rows = self._rows("WHERE seq > ? ORDER BY seq LIMIT ?", (last, limit))
+        for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in rows:
             if expected not in (None, seq):
-                return int(seq)
+                return reached, int(seq)
             try:
                 follows = digest == _link(
                     previous, Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
@@ -90,9 +99,10 @@ class Journal:
             except ValueError:
                 follows = False
             if not follows:
-                return int(seq)
+                return reached, int(seq)
             previous, expected = digest, seq + 1
-        return None
+            reached = int(seq), bytes(digest)
+        return reached, None
 
     def _rows(self, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
         return self._db.execute(

@@ -104,6 +104,13 @@ class Ledger(Queries):
         """The journal in order, from after sequence number `since`."""
         return self._journal.entries(since)
 
+    def follow(self, after: tuple[int, bytes] | None, limit: int) -> tuple[tuple[int, bytes] | None, int | None]:
+        """`broken_link` in portions: at most `limit` links from after an entry that an earlier call reached.
+
+        The entry that is reached now, by its number and hash, and the number of the first broken one, if one was met.
+        """
+        return self._journal.follow(after, limit)
+
     def broken_link(self) -> int | None:
         """Sequence number of the first journal entry whose hash doesn't follow from the one before, or None."""
         return self._journal.broken_link()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from agent.contract.alerts import NAMES
 from agent.contract.keys import timestamp
 from agent.contract.messages import TELEMETRY_EVERY_S, Message, Topics
 from agent.courier import conversation
@@ -21,6 +22,7 @@ from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
 from agent.courier.presence import Presence, configuration_digest
 from agent.courier.reporter import Reporter
+from agent.courier.signs import Signs
 from agent.courier.stock import take_stock
 from agent.courier.telling import Alerts, Telemetry
 from agent.errors import KioskError
@@ -93,11 +95,12 @@ class Talk:
 def talk(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Talk:
     settings, topics, stop = kiosk.settings(), Topics("north", "room-12"), threading.Event()
     measures = Measures(settings, Activity(clock), clock, tmp_path)
-    monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, Alarms(clock), clock, stop)
+    signs, alarms = Signs(0, lambda: "", clock), Alarms(settings.alerts, clock, {})
+    monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, signs, alarms, clock, stop)
     subjects: list[Subject] = [
         Presence(settings, clock),
         Telemetry(topics, monitor),
-        Alerts(topics, monitor, ("direct_path",)),
+        Alerts(topics, monitor),
     ]
     return Talk(monitor, Conversation(subjects, clock, stop))
 
@@ -107,7 +110,7 @@ def test_nothing_is_said_before_there_is_a_connection_and_everything_at_once_the
     assert line.topics() == []
     line.connect()
     talk.step(line)
-    assert line.topics() == ["status", "birth", "telemetry", "direct_path"]
+    assert line.topics() == ["status", "birth", "telemetry", *NAMES]
 
 
 def test_what_is_said_on_a_connection_that_is_gone_is_not_said_on_the_next(
@@ -125,7 +128,7 @@ def test_what_is_said_on_a_connection_that_is_gone_is_not_said_on_the_next(
     talk.step(line)
     assert line.topics() == ["status", "birth"]
     talk.step(line)
-    assert line.topics() == ["status", "birth", "telemetry", "direct_path"]
+    assert line.topics() == ["status", "birth", "telemetry", *NAMES]
 
 
 def test_telemetry_comes_every_thirty_seconds_and_counts(talk: Talk, line: Line, clock: FakeClock) -> None:
@@ -145,7 +148,7 @@ def test_at_each_connection_the_kiosk_says_again_who_it_is(talk: Talk, line: Lin
     for _ in range(2):
         line.connect()
         talk.step(line)
-        assert line.topics() == ["status", "birth", "telemetry", "direct_path"]
+        assert line.topics() == ["status", "birth", "telemetry", *NAMES]
         clock.advance(5)
 
 
@@ -179,19 +182,24 @@ def test_recordings_that_do_not_go_to_the_card_raise_an_alert_until_they_do_agai
         "an earlier session may have left one"
     )
     line.topics()
-    write_status(tmp_path, picture(clock, "direct", "card failed"))
-    for _ in range(2):
+    began_ns = clock.wall_ns()
+    for _ in range(4):
+        write_status(tmp_path, picture(clock, "direct", "card failed\n  → look at it"))
         talk.step(line)
-    (raised,) = line.sent
+        clock.advance(4)
+    (raised,) = [message for message in line.sent if message.topic.endswith("/alert/direct_path")]
     assert (raised.qos, raised.retain) == (1, True)
     assert json.loads(raised.payload) == {
         "severity": "critical",
-        "since": timestamp(clock.wall_ns()),
-        "value": None,
-        "threshold": None,
-        "text": "card failed",
+        "since": timestamp(began_ns),
+        "value": 4,
+        "threshold": 3,
+        "text": "card failed\n  → look at it",
     }
     line.topics()
-    write_status(tmp_path, picture(clock, "spool"))
-    talk.step(line)
-    assert [(message.topic, message.payload) for message in line.sent] == [(raised.topic, b"")]
+    for _ in range(4):
+        write_status(tmp_path, picture(clock, "spool"))
+        talk.step(line)
+        clock.advance(4)
+    said = [(message.topic, message.payload) for message in line.sent if "/alert/" in message.topic]
+    assert said == [(raised.topic, b"")]
