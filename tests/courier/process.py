@@ -41,19 +41,26 @@ class Courier:
 
 @contextmanager
 def courier(
-    settings: Settings, environment: dict[str, str], *arguments: str, hasty: float | None = None
+    settings: Settings,
+    environment: dict[str, str],
+    *arguments: str,
+    hasty: float | None = None,
+    root: Path = Path("/"),
+    beside: Path | None = None,
 ) -> Iterator[Courier]:
     """`python -m agent.courier`, ended when the block is left, if it hasn't ended before.
 
-    A `hasty` one's clock is that many times too fast (`tests.faults.hasty_courier`).
+    A `hasty` one's clock is that many times too fast (`tests.faults.hasty_courier`), and `root` is its machine's. What
+    it keeps in memory and its log are `beside` the spool, or in it.
     """
-    runtime = settings.spool.path / "run"
+    beside = beside or settings.spool.path
+    runtime = beside / "run"
     runtime.mkdir(exist_ok=True)
-    log = settings.spool.path / "courier.log"
+    log = beside / "courier.log"
     descriptor = hand_over(settings)
     command = [sys.executable, "-m", "agent.courier", "--settings-fd", str(descriptor), *arguments]
     if hasty is not None:
-        command[2:] = ["tests.faults.hasty_courier", str(descriptor), str(hasty)]
+        command[2:] = ["tests.faults.hasty_courier", str(descriptor), str(hasty), str(root)]
     chosen = {**os.environ, "RUNTIME_DIRECTORY": str(runtime), "AWS_EC2_METADATA_DISABLED": "true", **environment}
     with log.open("ab") as output:
         process = subprocess.Popen(

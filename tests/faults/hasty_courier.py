@@ -1,12 +1,14 @@
-"""The courier process, living so many times faster: `python -m tests.faults.hasty_courier FD SPEED`.
+"""The courier process, living so many times faster: `python -m tests.faults.hasty_courier FD SPEED [ROOT]`.
 
-The same service as `python -m agent.courier` with a clock in a hurry. Sockets and paho keep real time.
+The same service as `python -m agent.courier` with a clock in a hurry, on the machine whose /proc and /sys lie below
+ROOT. Sockets and paho keep real time.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 from agent.courier.service import CourierService
 from agent.handover import take_over
@@ -38,6 +40,7 @@ class HastyClock(SystemClock):
 
 
 if __name__ == "__main__":
-    _, descriptor, speed = sys.argv
+    _, descriptor, speed, *root = sys.argv
     log_to_stderr("info")
-    sys.exit(CourierService(take_over(int(descriptor)), HastyClock(float(speed))).run())
+    service = CourierService(take_over(int(descriptor)), HastyClock(float(speed)), Path(root[0] if root else "/"))
+    sys.exit(service.run())
