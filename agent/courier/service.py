@@ -7,11 +7,16 @@ import signal
 import threading
 from functools import partial
 from types import FrameType
+from typing import Final
 
+import agent
+from agent.contract.discovery import About
 from agent.contract.messages import Topics
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
+from agent.courier.conversation import Subject
 from agent.courier.crew import Crew
+from agent.courier.discovery import Discovery
 from agent.courier.events import Events
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
@@ -30,9 +35,13 @@ from agent.ledger import Ledger
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
 from agent.status import runtime_directory
+from hw.board import identity
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
+
+_ALERTS: Final = ("direct_path",)
+"""What the fleet may be warned of."""
 
 _SPOOL_POLL_S = 0.5
 _GOODBYE_S = 1.0
@@ -131,19 +140,21 @@ class CourierService:
         device, monitor = self._settings.device, self._monitor
         topics = Topics(device.site, device.id)
         events = Events(topics, self._clock)
+        alerts = Alerts(topics, monitor, _ALERTS)
+        quick: list[Subject] = [Presence(self._settings, self._clock), Telemetry(topics, monitor), alerts]
+        prefix = self._settings.mqtt.discovery_prefix
+        board = identity()
+        about = About(device.site, device.id, agent.__version__, board.model, board.serial)
+        discovery = Discovery(about, _ALERTS, prefix, [alerts], self._clock)
         reporter = Reporter(
             self._settings,
-            quick=[
-                Presence(self._settings, self._clock),
-                Telemetry(topics, monitor),
-                Alerts(topics, monitor, ("direct_path",)),
-            ],
+            quick=[*quick, discovery] if prefix else quick,
             desk=[events],
             tell=partial(self._troubles.tell, "broker"),
             clock=self._clock,
             stop=self._stop,
         )
-        monitor.changed = events.noted = reporter.wake
+        monitor.changed = events.noted = discovery.asked = reporter.wake
         return reporter
 
     def _heed_signals(self) -> None:

@@ -28,6 +28,7 @@ from agent.settings import Mqtt
 from agent.status import RecorderStatus, write_status
 from tests.clocks import BOOT, FakeClock
 from tests.courier.kiosk import Kiosk
+from tests.witness import wrong_with_message
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessageInfo
@@ -60,6 +61,7 @@ class Line(Broker):
         return self.connections if self.up else 0
 
     def publish(self, message: Message) -> MQTTMessageInfo | None:
+        assert wrong_with_message(message) == []
         if self.up:
             self.sent.append(message)
         return None
