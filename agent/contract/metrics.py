@@ -297,8 +297,17 @@ METRICS: Final = (
         "ledger",
         "what is not uploaded yet",
         "Spool: waiting",
-        "Audio and sidecars, of both paths, also outside of the upload hours: it is due only while `queue_length` is "
-        "above 0.",
+        "Audio and sidecars, of both paths, also outside of the upload hours.",
+        _NO_SPOOL,
+    ),
+    Metric(
+        "spool_bytes_due",
+        "By",
+        "gauge",
+        "ledger",
+        "what is due for upload; 0 outside of the upload hours",
+        "Spool: due",
+        "The bytes of what `queue_length` counts; 0 without `upload.target`.",
         _NO_SPOOL,
     ),
     Metric(

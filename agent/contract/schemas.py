@@ -28,6 +28,7 @@ _TIME: Final[Schema] = {
 }
 _BOOT: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "id of this boot of the machine"}
 _WORD: Final[Schema] = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
+_COMMAND_ID: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16,64}$"}
 _TEXT: Final[Schema] = {"type": "string", "minLength": 1}
 _TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"], "minLength": 1}
 
@@ -90,10 +91,13 @@ def event() -> Schema:
 def result() -> Schema:
     """What became of a command."""
     told = {
-        "id": _TEXT | {"description": "that of the command"},
+        "id": _COMMAND_ID | {"description": "that of the command"},
+        "ts": _TIME,
+        "verb": {"type": ["string", "null"]},
         "ok": {"type": "boolean"},
         "error": {"type": ["string", "null"], "description": "one word for programs; null if ok"},
-        "output": {"description": "what the command was to tell"},
+        "text": {"type": "string", "description": "for a person"},
+        "output": {"type": ["object", "null"], "description": "what the command was to tell"},
     }
     return _object(told, required=("id", "ok")) | {"additionalProperties": False}
 
@@ -110,10 +114,10 @@ def envelope() -> Schema:
 def command() -> Schema:
     """What an admin signs to have a kiosk do something."""
     return _closed(
-        id=_TEXT | {"maxLength": 64},
+        id=_COMMAND_ID,
         issued=_TIME,
         expires=_TIME,
-        target=_TEXT | {"description": "whom it is for"},
+        target={"type": "string", "pattern": f"^{NAME.pattern}/{NAME.pattern}$", "description": "site/device"},
         verb={"type": "string", "pattern": "^[a-z][a-z-]*$"},
         args={"type": "object"},
     )

@@ -115,15 +115,18 @@ class Measures:
                     "queue_length",
                     "oldest_pending_s",
                     "spool_bytes_pending",
+                    "spool_bytes_due",
                     "spool_bytes_acknowledged",
                     "spool_bytes_quarantine",
                 )
             )
         ages = [stock.oldest_pending_s for stock in stocks if stock.oldest_pending_s is not None]
+        due = stocks if self._uploads_are_due(stocks[0]) else []
         return {
-            "queue_length": sum(stock.pending.count for stock in stocks) if self._uploads_are_due(stocks[0]) else 0,
+            "queue_length": sum(stock.pending.count for stock in due),
             "oldest_pending_s": max(ages, default=None),
             "spool_bytes_pending": sum(stock.pending.bytes for stock in stocks),
+            "spool_bytes_due": sum(stock.pending.bytes for stock in due),
             "spool_bytes_acknowledged": sum(stock.acknowledged.bytes for stock in stocks),
             "spool_bytes_quarantine": sum(stock.quarantine_bytes for stock in stocks),
         }

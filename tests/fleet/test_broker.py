@@ -26,7 +26,7 @@ def test_an_answer_is_waited_for(broker: Broker) -> None:  # noqa: F811
     with Line(Address(broker.url)) as line:
         line.listen("kiosk/v1/+/+/cmd/result")
         topic = "kiosk/v1/north/room-1/cmd/result"
-        said = '{"id":"1","ok":true}'
+        said = '{"id":"0123456789abcdef","ok":true}'
         subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-t", topic, "-m", said, "-q", "1"], check=True)
         heard = line.wait_for(10, lambda heard: heard.topic == topic)
         assert heard is not None
