@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from tests.courier.kiosk import Kiosk
 from tests.courier.listener import listening
 from tests.courier.process import courier
 from tests.courier.test_reporting import Line
-from tests.servers import Broker
+from tests.servers import Broker, mosquitto
 from tests.soundcard import eventually
 
 CONFIG = "homeassistant/device/room-12/config"
@@ -190,6 +191,46 @@ def test_without_a_prefix_home_assistant_is_told_nothing(real: Kiosk, broker: Br
         assert running.end() == 0
         eventually(lambda: listener.said("/room-12/status")[-1:] == ["offline"], "goodbye")
     assert {message.topic for message in listener.heard if message.topic.startswith("homeassistant")} == {BIRTH}
+
+
+def test_the_access_list_of_the_documentation_lets_it_through_and_no_other_kiosks(real: Kiosk, tmp_path: Path) -> None:
+    (listed,) = re.findall(r"```acl\n(.*?)```", (ROOT / "docs" / "MQTT.md").read_text(), re.DOTALL)
+    access, known, password = (tmp_path / name for name in ("access", "known", "password"))
+    access.write_text(f"user fleet\ntopic readwrite #\n{listed}")
+    known.touch()
+    for user in ("room-12", "fleet"):
+        subprocess.run(["mosquitto_passwd", "-b", known, user, "word"], check=True, capture_output=True)
+    password.write_text("word\n")
+    options = f"allow_anonymous false\npassword_file {known}\nacl_file {access}"
+    with mosquitto(tmp_path, options) as broker, listening(broker, "#", ["-u", "fleet", "-P", "word"]) as fleet:
+        settings = settings_of(real, broker)
+        mqtt = replace(settings.mqtt, username="room-12", password_file=password)
+        with courier(replace(settings, mqtt=mqtt), {}) as running:
+            eventually(lambda: bool(fleet.on(CONFIG) and fleet.on("/telemetry")), f"it is told: {running.log}")
+            says = ["-u", "room-12", "-P", "word", "-q", "1", "-t"]
+            command = ["mosquitto_pub", "-p", str(broker.port), *says]
+            for topic in ("homeassistant/device/room-13/config", BIRTH, "kiosk/v1/north/room-13/status"):
+                subprocess.run([*command, topic, "-m", "online"], check=True)
+            subprocess.run(
+                [
+                    "mosquitto_pub",
+                    "-p",
+                    str(broker.port),
+                    "-u",
+                    "fleet",
+                    "-P",
+                    "word",
+                    *says[4:],
+                    BIRTH,
+                    "-m",
+                    "online",
+                ],
+                check=True,
+            )
+            eventually(lambda: len(fleet.on(CONFIG)) == 2, "Home Assistant is heard", LATEST_S + 10)
+            assert running.end() == 0
+    assert not [message for message in fleet.heard if "room-13" in message.topic]
+    assert len(fleet.on(BIRTH)) == 1
 
 
 class House:
