@@ -212,6 +212,7 @@ def test_the_machine_is_asked(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> Non
 def test_the_board_is_asked(kiosk: Kiosk, tmp_path: Path, tree: str, told: dict[str, Value]) -> None:
     values = Desk(kiosk, tmp_path / "run", TREES / tree).read()
     assert {name: values[name] for name in told} == told
+    assert not any(isinstance(values[name], bool) for name in told)
 
 
 def test_the_card_is_asked_with_its_stock(kiosk: Kiosk, desk: Desk) -> None:

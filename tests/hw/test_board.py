@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import shutil
 import struct
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def read(root: Path) -> Board:
     ("tree", "who", "doing"),
     [
         ("pi3", Identity("Raspberry Pi 3 Model B Plus Rev 1.3", "00000000c0ffee03"), Board(47.774, True, None)),
+        # Debian's kernel has no driver for the alarm, and QEMU's Pi no firmware that would fill in a serial number.
+        ("pi3-debian", Identity("Raspberry Pi 3 Model B", None), Board(25.178, None, None)),
         ("pi4", Identity("Raspberry Pi 4 Model B Rev 1.4", "10000000c0ffee04"), Board(48.199, False, None)),
         ("pi5", Identity("Raspberry Pi 5 Model B Rev 1.0", "c0ffee0500000005"), Board(65.0, False, None)),
         ("cm4", Identity("Raspberry Pi Compute Module 4 Rev 1.1", "10000000c0ffee44"), Board(51.121, False, None)),
@@ -42,6 +45,12 @@ def test_another_boards_serial_is_nobodys_business(tmp_path: Path, model: str) -
     (tmp_path / "proc/device-tree/model").write_bytes(model.encode() + b"\0")
     (tmp_path / "proc/device-tree/serial-number").write_bytes(b"d4b6c0ffee000001\0")
     assert identity(tmp_path) == Identity(None, None)
+
+
+def test_a_pi_whose_kernel_tells_nothing_else_is_still_known(pi: Path) -> None:
+    shutil.rmtree(pi / "sys")
+    assert identity(pi).model == "Raspberry Pi 4 Model B Rev 1.4"
+    assert read(pi) == Board(None, None, None)
 
 
 @pytest.mark.parametrize("temperature", ["", "-", "nan", "52.3", "1e3", "٥٠٠٠٠", "999999999", "-274000", "9" * 5000])

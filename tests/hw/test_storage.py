@@ -60,6 +60,11 @@ def test_the_card_and_its_file_system(tree: str, storage: Storage) -> None:
     assert replace(found, size_bytes=None, free_bytes=None, free_inodes=None) == storage
 
 
+def test_a_card_without_partitions_as_a_pis_kernel_shows_it() -> None:
+    found = read_storage(Path("/mnt/spool"), TOP / "pi3-debian")
+    assert found == replace(PLAIN, device="mmcblk0", card=sd("QEMU!", "0x0000aa", "2006-02"), written_bytes=280 * KIB)
+
+
 def test_where_nothing_is_told_nothing_is_known(tmp_path: Path) -> None:
     nothing = Storage(None, None, None, None, None, None, None, None, None, None)
     assert read_storage(tmp_path / "gone", tmp_path) == nothing
@@ -89,9 +94,9 @@ def test_an_sd_card_has_no_wear_whatever_lies_beside_it(tmp_path: Path) -> None:
     root = Path(shutil.copytree(TOP / "cm4", tmp_path / "cm4", symlinks=True))
     (kind,) = root.glob("sys/devices/platform/emmc2bus/*/mmc_host/mmc0/*/type")
     kind.write_text("SD\n")
-    card = read_storage(SPOOL, root).card
-    assert card is not None
-    assert (card.life_used_pct, card.spare) == (None, None)
+    found = read_storage(SPOOL, root).card
+    assert found is not None
+    assert (found.life_used_pct, found.spare) == (None, None)
 
 
 MOUNTS = (TOP / "zero2w/proc/self/mountinfo").read_text()
