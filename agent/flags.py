@@ -19,12 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from agent.contract.flags import FLAGS, OFFLINE_RECORDING, VARIABLE_PREFIX, Flag
 from agent.errors import KioskError
 from agent.spool import sync_directory
 
-FILE_NAME: Final = "variants.json"
+__all__ = [
+    "FILE_NAME",
+    "FLAGS",
+    "OFFLINE_RECORDING",
+    "Choice",
+    "Flag",
+    "Variant",
+    "overrides",
+    "read_variants",
+    "write_variants",
+]
 
-VARIABLE_PREFIX: Final = "KIOSK_RECORDER_FLAG_"
+FILE_NAME: Final = "variants.json"
 
 _MOST_BYTES: Final = 64 * 1024
 
@@ -33,38 +44,11 @@ Source = Literal["environment", "flags", "default"]
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
-    """Something that can be chosen."""
-
-    name: str
-    variants: tuple[str, ...]
-    default: str
-    """What holds where nobody chose."""
-    description: str
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that wins over everything."""
-        return VARIABLE_PREFIX + self.name.upper()
-
-
-@dataclass(frozen=True, slots=True)
 class Variant:
     """What is chosen."""
 
     name: str
     source: Source
-
-
-OFFLINE_RECORDING: Final = Flag(
-    "offline_recording",
-    ("on", "off"),
-    "on",
-    "Recordings go to the spool on the card, and wait there for the network; off: to memory, uploaded at once.",
-)
-
-FLAGS: Final[Mapping[str, Flag]] = {flag.name: flag for flag in (OFFLINE_RECORDING,)}
-"""All there are, by name."""
 
 
 def overrides(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
