@@ -69,6 +69,8 @@ def checked(document: Mapping[str, Any]) -> FlagDocument:
     `document` is what came out of a JSON parser. Flags that this release doesn't know are ignored with a note.
     """
     _check_size(document)
+    if document.get("$evaluators"):
+        refuse(("$evaluators",), "shared rules aren't understood here; write each where it is used")
     metadata = _object(document.get("metadata"), ("metadata",))
     version = metadata.get("version")
     if type(version) is not int or not 1 <= version <= HIGHEST_VERSION:
@@ -139,7 +141,7 @@ def _notes(document: Mapping[str, Any], flags: Mapping[str, Any]) -> tuple[str, 
     notes = []
     if unknown := [name for name in flags if name not in FLAGS]:
         notes.append(f"flags that this release doesn't know are ignored: {_listed(unknown)}")
-    if unknown := [name for name in document if name not in ("flags", "metadata", "$schema")]:
+    if unknown := [name for name in document if name not in ("flags", "metadata", "$schema", "$evaluators")]:
         notes.append(f"parts of the document that this release doesn't know are ignored: {_listed(unknown)}")
     return tuple(notes)
 

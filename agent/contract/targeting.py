@@ -42,6 +42,8 @@ Place = tuple[str, ...]
 
 def check(rule: object, flag: Flag, place: Place) -> None:
     """Raises Refused (`invalid`), with the place, unless `rule` gives every kiosk a variant of `flag`."""
+    if not isinstance(rule, dict):
+        refuse(place, f"{_shown(rule)} is no rule; a variant for all is the `defaultVariant`")
     _variant(rule, flag, place)
 
 
