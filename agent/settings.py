@@ -235,6 +235,16 @@ class Flags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """For those who watch the machine itself."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    textfile: OptionalPath = None
+    """A file for node_exporter's textfile collector, such as "/run/prometheus/kiosk.prom"; "" writes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """What goes to standard error (and so to the journal)."""
 
@@ -259,6 +269,7 @@ class Settings:
     mqtt: Mqtt = field(default_factory=Mqtt)
     commands: Commands = field(default_factory=Commands)
     flags: Flags = field(default_factory=Flags)
+    export: Export = field(default_factory=Export)
     log: Log = field(default_factory=Log)
 
     def on_direct_path(self, root: Path) -> Settings:

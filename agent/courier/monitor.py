@@ -59,6 +59,8 @@ class Monitor:
         """What is wrong now, by the names of the alert table."""
         self.changed: Callable[[], None] = lambda: None
         """Called when one of the two is new."""
+        self.keep: Callable[[Picture, Mapping[str, Raised]], None] = lambda _picture, _raised: None
+        """Called before that, with both."""
 
     def look_now(self) -> None:
         """Take a new picture at once. Called from every thread."""
@@ -87,6 +89,7 @@ class Monitor:
         raised = self._alarms.look(self._measures.recorder(), self.picture.values if self.picture else {})
         if raised != self.raised:
             self.raised, news = raised, True
-        if news:
+        if news and self.picture is not None:
+            self.keep(self.picture, raised)
             self.changed()
         return min(_LOOK_S, max(0.0, (self._due_ns - now_ns) / NS_PER_S))

@@ -21,6 +21,7 @@ from agent.courier.reporter import Reporter
 from agent.courier.stock import Stocktaker, stock_in_memory
 from agent.courier.targets import open_target
 from agent.courier.telling import Alerts, Telemetry
+from agent.courier.textfile import TextFile
 from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines
@@ -72,6 +73,8 @@ class CourierService:
             clock,
             self._stop,
         )
+        if settings.export.textfile is not None:
+            self._monitor.keep = TextFile(settings.export.textfile, settings.device).write
         self._reporter = self._make_reporter() if settings.mqtt.url else None
 
     def run(self) -> int:
