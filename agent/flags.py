@@ -29,9 +29,13 @@ __all__ = [
     "OFFLINE_RECORDING",
     "Choice",
     "Flag",
+    "InForce",
     "Variant",
+    "judged",
+    "keep_variants",
     "overrides",
     "read_variants",
+    "show_variants",
     "write_variants",
 ]
 
@@ -49,6 +53,16 @@ class Variant:
 
     name: str
     source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What holds on this kiosk, as the courier tells the fleet."""
+
+    variants: Mapping[str, Variant]
+    """By flag, for every flag there is."""
+    version: int | None
+    """Of the flag document that counts; None without one."""
 
 
 def overrides(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -73,7 +87,7 @@ def overrides(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def read_variants(runtime: Path, state: Path, environ: Mapping[str, str] = os.environ) -> dict[str, Variant]:
     """What is chosen for every flag. Raises KioskError as `overrides`."""
-    return _judged(overrides(environ), [_read(runtime) or {}, _read(state) or {}])
+    return judged(overrides(environ), [_read(runtime) or {}, _read(state) or {}])
 
 
 class Choice:
@@ -85,7 +99,7 @@ class Choice:
         self._file = str(runtime / FILE_NAME)
         self._overrides = overrides(environ)
         self._seen = self._look()
-        self._variants = _judged(self._overrides, [_read(runtime) or {}, _read(state) or {}])
+        self._variants = judged(self._overrides, [_read(runtime) or {}, _read(state) or {}])
 
     def variants(self) -> Mapping[str, Variant]:
         """By flag. A picture that can't be understood changes nothing."""
@@ -94,7 +108,7 @@ class Choice:
             self._seen = seen
             picture = _read(self._runtime)
             if picture is not None:
-                self._variants = _judged(self._overrides, [picture])
+                self._variants = judged(self._overrides, [picture])
         return self._variants
 
     def _look(self) -> tuple[int, int, int] | None:
@@ -111,15 +125,28 @@ def write_variants(runtime: Path, state: Path, variants: Mapping[str, str]) -> N
     A flag that `variants` doesn't name is nobody's choice any more. Waits for the card. Raises OSError when either
     can't be written, after trying both.
     """
-    text = json.dumps(dict(sorted(variants.items())))
     try:
-        runtime.mkdir(parents=True, exist_ok=True)
-        _replace(runtime / FILE_NAME, text, durable=False)
+        show_variants(runtime, variants)
     finally:
-        _replace(state / FILE_NAME, text, durable=True)
+        keep_variants(state, variants)
 
 
-def _judged(chosen: Mapping[str, str], pictures: Sequence[Mapping[str, str]]) -> dict[str, Variant]:
+def show_variants(runtime: Path, variants: Mapping[str, str]) -> None:
+    """The half of `write_variants` that never waits for the card. Raises OSError."""
+    runtime.mkdir(parents=True, exist_ok=True)
+    _replace(runtime / FILE_NAME, _picture(variants), durable=False)
+
+
+def keep_variants(state: Path, variants: Mapping[str, str]) -> None:
+    """The half of `write_variants` that does. Raises OSError."""
+    _replace(state / FILE_NAME, _picture(variants), durable=True)
+
+
+def _picture(variants: Mapping[str, str]) -> str:
+    return json.dumps(dict(sorted(variants.items())))
+
+
+def judged(chosen: Mapping[str, str], pictures: Sequence[Mapping[str, str]]) -> dict[str, Variant]:
     """What holds when the environment has `chosen`; of `pictures` the first that names a flag counts."""
     found: dict[str, Variant] = {}
     for name, flag in FLAGS.items():

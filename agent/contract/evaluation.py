@@ -71,13 +71,18 @@ def checked(document: Mapping[str, Any]) -> FlagDocument:
     _check_size(document)
     if document.get("$evaluators"):
         refuse(("$evaluators",), "shared rules aren't understood here; write each where it is used")
-    metadata = _object(document.get("metadata"), ("metadata",))
-    version = metadata.get("version")
-    if type(version) is not int or not 1 <= version <= HIGHEST_VERSION:
-        refuse(("metadata", "version"), "it is a whole number from 1, which grows with each document")
+    version = version_of(document)
     flags = _object(document.get("flags"), ("flags",))
     known = {name: _checked_flag(FLAGS[name], flags[name]) for name in FLAGS if name in flags}
-    return FlagDocument(version, _issued(metadata.get("issued")), known, _notes(document, flags))
+    return FlagDocument(version, _issued(document["metadata"].get("issued")), known, _notes(document, flags))
+
+
+def version_of(document: Mapping[str, Any]) -> int:
+    """Which one it is, whatever else it says. Raises Refused (`invalid`)."""
+    version = _object(document.get("metadata"), ("metadata",)).get("version")
+    if type(version) is not int or not 1 <= version <= HIGHEST_VERSION:
+        refuse(("metadata", "version"), "it is a whole number from 1, which grows with each document")
+    return version
 
 
 def variants(document: FlagDocument, target: Target) -> dict[str, str]:

@@ -66,6 +66,8 @@ METRICS: Final = (
     Metric("clock_drift_ppm", "ppm", "gauge", "recorder", "the sound card's crystal against the clock"),
     Metric("uptime_s", "s", "gauge", "machine", "since the machine was started"),
     Metric("version", "", "text", "courier", "release of this software"),
+    Metric("flags", "", "text", "courier", "the variant in force of each feature flag: `name=variant`, by comma"),
+    Metric("flags_version", "1", "gauge", "courier", "version of the flag document that counts; null without one"),
 )
 
 NAMES: Final = tuple(metric.name for metric in METRICS)

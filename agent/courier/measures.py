@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from agent.contract.metrics import LEDGER_COUNTERS
 from agent.courier.activity import Activity, SlidingWindow
 from agent.courier.machine import resident_bytes
 from agent.courier.stock import Stock
+from agent.flags import InForce
 from agent.hours import is_open
 from agent.settings import Settings
 from agent.status import RecorderStatus, read_status
@@ -27,12 +29,23 @@ STALE_S = 10.0
 class Measures:
     """Reads everything at once. Belongs to one thread."""
 
-    def __init__(self, settings: Settings, activity: Activity, clock: Clock, runtime: Path) -> None:
-        """`runtime` is the directory in which the recorder keeps its status picture."""
+    def __init__(
+        self,
+        settings: Settings,
+        activity: Activity,
+        clock: Clock,
+        runtime: Path,
+        flags: Callable[[], InForce | None] = lambda: None,
+    ) -> None:
+        """`runtime` is the directory in which the recorder keeps its status picture.
+
+        `flags` tells which hold, None before that is known.
+        """
         self._settings = settings
         self._activity = activity
         self._clock = clock
         self._runtime = runtime
+        self._flags = flags
         self._zone = ZoneInfo(settings.device.timezone)
         self._window = SlidingWindow()
         self._counted: Counter[str] | None = None
@@ -50,6 +63,7 @@ class Measures:
             | self._from_uploads()
             | _from_recorder(recorder)
             | self._from_machine(recorder)
+            | _of_flags(self._flags())
             | {"spool_cap_bytes": int(self._settings.spool.cap), "version": agent.__version__}
         )
 
@@ -122,6 +136,13 @@ def _of_card(card: Stock | None) -> dict[str, Value]:
     if card is None:
         return {"disk_free_bytes": None, "disk_written_bytes_total": None}
     return {"disk_free_bytes": card.free_bytes, "disk_written_bytes_total": card.written_bytes}
+
+
+def _of_flags(flags: InForce | None) -> dict[str, Value]:
+    if flags is None:
+        return {"flags": "", "flags_version": None}
+    named = sorted(f"{name}={variant.name}" for name, variant in flags.variants.items())
+    return {"flags": ",".join(named), "flags_version": flags.version}
 
 
 def _from_recorder(status: RecorderStatus | None) -> dict[str, Value]:

@@ -8,11 +8,14 @@ import threading
 from functools import partial
 from types import FrameType
 
+import agent
+from agent.contract.evaluation import Target
 from agent.contract.messages import Topics
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
 from agent.courier.crew import Crew
 from agent.courier.events import Events
+from agent.courier.flags import FlagDesk
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
 from agent.courier.pace import Pace
@@ -42,7 +45,7 @@ class CourierService:
     """Everything the courier is made of."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Raises KioskError for a target that can't be used. Connects to nothing yet."""
+        """Raises KioskError for a target or an environment that can't be used. Connects to nothing yet."""
         self._settings = settings
         self._clock = clock
         self._stop = threading.Event()
@@ -65,14 +68,16 @@ class CourierService:
                 tell = partial(self._troubles.tell, name)
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
+        self._flags = FlagDesk(settings.flags.keys, _target(settings), self._layout, runtime, clock, self._stop)
         self._monitor = Monitor(
             self._stocktaker.ask,
             lambda: stock_in_memory(self._direct, clock),
-            Measures(settings, activity, clock, runtime),
+            Measures(settings, activity, clock, runtime, lambda: self._flags.in_force),
             Alarms(clock),
             clock,
             self._stop,
         )
+        self._flags.changed = self._monitor.look_now
         if settings.export.textfile is not None:
             self._monitor.keep = TextFile(settings.export.textfile, settings.device).write
         self._reporter = self._make_reporter() if settings.mqtt.url else None
@@ -92,6 +97,7 @@ class CourierService:
         for name, uploads in self._uploads.items():
             uploads.start(crew, name)
         crew.start("stocktaker", self._stocktaker.run)
+        crew.start("flags", self._flags.run)
         crew.start("monitor", self._monitor.run)
         if self._reporter is not None:
             self._reporter.start(crew)
@@ -123,6 +129,7 @@ class CourierService:
         for uploads in self._uploads.values():
             uploads.stop()
         self._stocktaker.wake()
+        self._flags.wake()
         self._monitor.wake()
         if self._reporter is not None:
             self._reporter.wake()
@@ -134,9 +141,10 @@ class CourierService:
         reporter = Reporter(
             self._settings,
             quick=[
-                Presence(self._settings, self._clock),
+                Presence(self._settings, self._clock, self._flags.overridden),
                 Telemetry(topics, monitor),
                 Alerts(topics, monitor, ("direct_path",)),
+                self._flags,
             ],
             desk=[events],
             tell=partial(self._troubles.tell, "broker"),
@@ -144,6 +152,7 @@ class CourierService:
             stop=self._stop,
         )
         monitor.changed = events.noted = reporter.wake
+        self._flags.note = events.note
         return reporter
 
     def _heed_signals(self) -> None:
@@ -186,3 +195,9 @@ class CourierService:
         crew.join(_GOODBYE_S)
         if self._target is not None:
             self._target.close()
+
+
+def _target(settings: Settings) -> Target:
+    """This kiosk, as the rules of flag documents see it."""
+    device = settings.device
+    return Target(device=device.id, site=device.site, groups=device.groups, version=agent.__version__)

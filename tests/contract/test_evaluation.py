@@ -22,7 +22,7 @@ from tests.contract.flag_documents import INTERNAL, document
 ROOM = Target(device="room-12", site="north", groups=("internal", "wing-b"), model="Raspberry Pi 4", version="1.4.0")
 
 
-def chosen(rule: object, target: Target = ROOM, *, default: str = "on", **flag: object) -> str:
+def chosen(rule: object, target: Target = ROOM, *, default: str = "on", **flag: Any) -> str:  # noqa: ANN401
     return variants(checked(document(rule=rule, default=default, **flag)), target)["offline_recording"]
 
 
