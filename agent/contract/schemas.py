@@ -57,6 +57,11 @@ def birth() -> Schema:
         serial=_TEXT_OR_NULL | {"description": "burned into the Pi; null for another machine"},
         versions=_closed(**dict.fromkeys(programs, _TEXT)),
         capture=capture,
+        flags_by_environment={
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "flags that the kiosk's own environment chooses, and their variants",
+        },
         configuration={
             "type": "string",
             "pattern": "^[0-9a-f]{64}$",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from agent.contract.messages import Value
 from agent.contract.metrics import LEDGER_COUNTERS
 from agent.courier.activity import Activity, SlidingWindow
 from agent.courier.stock import Stock
+from agent.flags import InForce
 from agent.hours import is_open
 from agent.settings import Settings
 from agent.status import RecorderStatus, read_status
@@ -33,15 +35,25 @@ class Measures:
     """Reads everything at once. Belongs to one thread."""
 
     def __init__(
-        self, settings: Settings, activity: Activity, clock: Clock, runtime: Path, root: Path = Path("/")
+        self,
+        settings: Settings,
+        activity: Activity,
+        clock: Clock,
+        runtime: Path,
+        flags: Callable[[], InForce | None] = lambda: None,
+        root: Path = Path("/"),
     ) -> None:
-        """`runtime` is the directory in which the recorder keeps its status picture, `root` that of the machine."""
+        """`runtime` is the directory in which the recorder keeps its status picture, `root` that of the machine.
+
+        `flags` tells which hold, None before that is known.
+        """
         self._settings = settings
         self._activity = activity
         self._clock = clock
         self._runtime = runtime
         self._root = root
         self._sensors = Sensors(root)
+        self._flags = flags
         self._zone = ZoneInfo(settings.device.timezone)
         self._window = SlidingWindow()
         self._epoch = ""
@@ -60,6 +72,7 @@ class Measures:
             | self._from_uploads()
             | _from_recorder(recorder)
             | self._from_machine(recorder)
+            | _of_flags(self._flags())
             | {"spool_cap_bytes": self._cap(recorder), "version": agent.__version__}
         )
 
@@ -172,6 +185,13 @@ def _of_card(card: Stock | None) -> dict[str, Value]:
         "disk_errors_total": storage.errors if storage else None,
         "card_life_used_pct": storage.card.life_used_pct if storage and storage.card else None,
     }
+
+
+def _of_flags(flags: InForce | None) -> dict[str, Value]:
+    if flags is None:
+        return {"flags": None, "flags_version": None}
+    named = sorted(f"{name}={variant.name}" for name, variant in flags.variants.items())
+    return {"flags": ",".join(named), "flags_version": flags.version}
 
 
 def _from_recorder(status: RecorderStatus | None) -> dict[str, Value]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import agent
 from agent.contract.discovery import About
+from agent.contract.evaluation import Target
 from agent.contract.messages import Topics
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
@@ -18,6 +19,7 @@ from agent.courier.conversation import Subject
 from agent.courier.crew import Crew
 from agent.courier.discovery import Discovery
 from agent.courier.events import Events
+from agent.courier.flags import FlagDesk
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
 from agent.courier.pace import Pace
@@ -51,7 +53,7 @@ class CourierService:
     """Everything the courier is made of."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Raises KioskError for a target that can't be used. Connects to nothing yet."""
+        """Raises KioskError for a target or an environment that can't be used. Connects to nothing yet."""
         self._settings = settings
         self._clock = clock
         self._stop = threading.Event()
@@ -74,14 +76,16 @@ class CourierService:
                 tell = partial(self._troubles.tell, name)
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
+        self._flags = FlagDesk(settings.flags.keys, _target(settings), self._layout, runtime, clock, self._stop)
         self._monitor = Monitor(
             self._stocktaker.ask,
             lambda: stock_in_memory(self._direct, clock),
-            Measures(settings, activity, clock, runtime),
+            Measures(settings, activity, clock, runtime, lambda: self._flags.in_force),
             Alarms(clock),
             clock,
             self._stop,
         )
+        self._flags.changed = self._monitor.look_now
         if settings.export.textfile is not None:
             self._monitor.keep = TextFile(settings.export.textfile, settings.device).write
         self._reporter = self._make_reporter() if settings.mqtt.url else None
@@ -101,6 +105,7 @@ class CourierService:
         for name, uploads in self._uploads.items():
             uploads.start(crew, name)
         crew.start("stocktaker", self._stocktaker.run)
+        crew.start("flags", self._flags.run)
         crew.start("monitor", self._monitor.run)
         if self._reporter is not None:
             self._reporter.start(crew)
@@ -132,6 +137,7 @@ class CourierService:
         for uploads in self._uploads.values():
             uploads.stop()
         self._stocktaker.wake()
+        self._flags.wake()
         self._monitor.wake()
         if self._reporter is not None:
             self._reporter.wake()
@@ -141,7 +147,12 @@ class CourierService:
         topics = Topics(device.site, device.id)
         events = Events(topics, self._clock)
         alerts = Alerts(topics, monitor, _ALERTS)
-        quick: list[Subject] = [Presence(self._settings, self._clock), Telemetry(topics, monitor), alerts]
+        quick: list[Subject] = [
+            Presence(self._settings, self._clock, self._flags.overridden),
+            Telemetry(topics, monitor),
+            alerts,
+            self._flags,
+        ]
         prefix = self._settings.mqtt.discovery_prefix
         board = identity()
         about = About(device.site, device.id, agent.__version__, board.model, board.serial)
@@ -155,6 +166,7 @@ class CourierService:
             stop=self._stop,
         )
         monitor.changed = events.noted = discovery.asked = reporter.wake
+        self._flags.note = events.note
         return reporter
 
     def _heed_signals(self) -> None:
@@ -197,3 +209,15 @@ class CourierService:
         crew.join(_GOODBYE_S)
         if self._target is not None:
             self._target.close()
+
+
+def _target(settings: Settings) -> Target:
+    """This kiosk, as the rules of flag documents see it."""
+    device = settings.device
+    return Target(
+        device=device.id,
+        site=device.site,
+        groups=device.groups,
+        model=identity().model or "",
+        version=agent.__version__,
+    )

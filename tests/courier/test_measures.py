@@ -35,7 +35,7 @@ class Desk:
         self.activity = Activity(kiosk.clock)
         self.direct: Stock | None = None
         settings = kiosk.settings(target, **upload)  # type: ignore[arg-type]
-        self._measures = Measures(settings, self.activity, kiosk.clock, runtime, root)
+        self._measures = Measures(settings, self.activity, kiosk.clock, runtime, root=root)
 
     def read(self) -> dict[str, Value]:
         return self._measures.read(take_stock(self.kiosk.layout, self.kiosk.clock), self.direct)
@@ -84,7 +84,7 @@ def test_text_is_text_and_everything_else_is_a_number_or_null(desk: Desk) -> Non
     values = desk.read()
     for metric in METRICS:
         value = values[metric.name]
-        assert isinstance(value, str) if metric.kind == "text" else value is None or isinstance(value, int | float)
+        assert value is None or isinstance(value, str if metric.kind == "text" else int | float)
         assert not isinstance(value, bool)
 
 

@@ -97,7 +97,7 @@ def talk(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Talk:
     measures = Measures(settings, Activity(clock), clock, tmp_path)
     monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, Alarms(clock), clock, stop)
     subjects: list[Subject] = [
-        Presence(settings, clock),
+        Presence(settings, clock, {}),
         Telemetry(topics, monitor),
         Alerts(topics, monitor, ("direct_path",)),
     ]
