@@ -213,6 +213,8 @@ class Mqtt:
     """Name for brokers that ask for one; needs `password_file`."""
     password_file: OptionalPath = None
     """A file, readable by the courier alone, whose first line is the password."""
+    discovery_prefix: str = "homeassistant"
+    """Home Assistant's topic for discovery, there and here the same; "" tells it nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@
     <root>/spool/quarantine/…                 what nobody understands
     <root>/state/ledger.db                    the ledger (agent.ledger)
     <root>/state/{recorder,courier}.lock      one instance each
+    <root>/state/{flags,variants}.json        the fleet's decision, and what it chose here (agent.flags)
 
 The recorder alone writes below `spool/`; the courier and the command line only read there.
 """

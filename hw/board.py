@@ -8,8 +8,8 @@ What isn't a Pi, or doesn't tell, gives None. docs/HARDWARE.md has the sources a
 - Temperature: the thermal zone of type "cpu-thermal", in thousandths of a degree (Documentation/driver-api/thermal/
   sysfs-api.rst).
 - Undervoltage: `in0_lcrit_alarm` of the hwmon device "rpi_volt", 1 or 0 (Documentation/hwmon/raspberrypi-hwmon.rst).
-  Everybody may read it, and every kernel since 4.19 has it. The driver asks the firmware every 2 s; the alarm stands
-  for those 2 s. Zeros have no voltage detector, and so an alarm that means nothing.
+  Everybody may read it, and Raspberry Pi's kernels have it since 4.19. The driver asks the firmware every 2 s; the
+  alarm stands for those 2 s. Zeros have no voltage detector, and so an alarm that means nothing.
 - Throttling: only the firmware knows. It is asked as `vcgencmd get_throttled` does, by /dev/vcio_gencmd (kernels since
   May 2026) or /dev/vcio, where this user may open one: root may. `vcio` lets its user run code on the firmware's
   processor, which reaches all memory, so a process with a network shouldn't be given it.

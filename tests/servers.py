@@ -24,6 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.soundcard import eventually
+from tests.witness import witnessed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -210,11 +211,20 @@ def seaweedfs(directory: Path) -> Iterator[S3Store]:
 
 
 @contextlib.contextmanager
-def mosquitto(directory: Path, options: str = "allow_anonymous true", port: int | None = None) -> Iterator[Broker]:
-    """A mosquitto whose one listener has `options`."""
-    port = port or free_ports(1)[0]
+def mosquitto(
+    directory: Path, options: str = "allow_anonymous true", port: int | None = None, *, admins: bool = False
+) -> Iterator[Broker]:
+    """A mosquitto whose listener has `options`. AssertionError at the end if a kiosk said anything wrong over it.
+
+    What `admins` say is judged, too, if you wish.
+    """
+    own_port, witness_port = free_ports(2)
+    port = port or own_port
     configuration = directory / "mosquitto.conf"
-    configuration.write_text(f"user {getpass.getuser()}\nlistener {port} 127.0.0.1\n{options}\n")
+    configuration.write_text(
+        f"user {getpass.getuser()}\nper_listener_settings true\n"
+        f"listener {witness_port} 127.0.0.1\nallow_anonymous true\nlistener {port} 127.0.0.1\n{options}\n"
+    )
     log = directory / "mosquitto.log"
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     with running([program, "-v", "-c", configuration], log) as process:
@@ -226,7 +236,8 @@ def mosquitto(directory: Path, options: str = "allow_anonymous true", port: int 
             return False
 
         eventually(listens, f"mosquitto listens: {log}")
-        yield Broker(port, process.pid, directory)
+        with witnessed(witness_port, directory / f"witness-{port}.txt", admins=admins):
+            yield Broker(port, process.pid, directory)
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, ConfigError, KioskError
+from agent.flags import FLAGS, overrides
 from agent.settings import Settings
 from agent.terminal import painter, say, say_json
 
@@ -43,7 +45,8 @@ def check(file: Path | None, *, online: bool, as_json: bool) -> int:
             raise
         say_json({"file": place, "mistakes": [asdict(mistake) for mistake in error.mistakes], "notes": []})
         return EXIT_UNUSABLE
-    notes, findings = left_open(settings), _far_ends(settings) if online else []
+    notes = [*left_open(settings), *switched(os.environ)]
+    findings = _far_ends(settings) if online else []
     if as_json:
         found = [_for_programs(finding) for finding in findings]
         say_json({"file": place, "mistakes": [], "notes": notes, "online": found if online else None})
@@ -110,3 +113,11 @@ def left_open(settings: Settings) -> list[str]:
     if not settings.mqtt.url:
         notes.append("mqtt.url is empty: nobody is told when this kiosk stops recording")
     return notes
+
+
+def switched(environ: Mapping[str, str]) -> list[str]:
+    """What the environment takes out of the fleet's hands. Raises KioskError when it can't be obeyed."""
+    return [
+        f"{FLAGS[name].variable}={variant}: here {name} is {variant}, whatever the fleet chooses"
+        for name, variant in overrides(environ).items()
+    ]

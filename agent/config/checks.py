@@ -220,6 +220,7 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
     (places.broker_is_reached_safely, ("mqtt.url",)),
     (places.broker_keys_belong_together, ("mqtt",)),
     (places.broker_files_are_absolute, ("mqtt",)),
+    (places.discovery_prefix_is_a_topic, ("mqtt.discovery_prefix",)),
     (places.metrics_go_where_they_are_looked_for, ("export.textfile", "spool.path")),
     (places.secrets_are_private, ("mqtt",)),
     *((partial(limits_are_in_order, name), (f"alerts.{name}",)) for name in NAMES),

@@ -17,6 +17,7 @@ _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _PREFIX_PART = re.compile(r"[A-Za-z0-9!_.*'()-]+")
 """Characters S3 calls safe in keys."""
 
+_TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -133,6 +134,17 @@ def broker_files_are_absolute(settings: Settings) -> Iterator[Mistake]:
         path = getattr(mqtt, name)
         if path is not None:
             yield from _not_absolute(f"mqtt.{name}", path)
+
+
+def discovery_prefix_is_a_topic(settings: Settings) -> Iterator[Mistake]:
+    """One that may be published to: no wildcards, and nothing of ours."""
+    prefix = settings.mqtt.discovery_prefix
+    if prefix and (not _TOPIC.fullmatch(prefix) or f"{prefix}/".startswith("kiosk/")):
+        yield Mistake(
+            "mqtt.discovery_prefix",
+            f"{shown('mqtt.discovery_prefix', prefix)} is no topic that Home Assistant would look at",
+            'write "homeassistant", or what its MQTT integration calls the discovery prefix',
+        )
 
 
 def metrics_go_where_they_are_looked_for(settings: Settings) -> Iterator[Mistake]:

@@ -79,10 +79,14 @@ class Activity:
         """That attempt was refused or broke."""
         self._finish({"attempts": 1}, {"upload_attempts_total": 1, "upload_failures_total": 1})
 
-    def succeeded(self, size: int, seconds: float, attempt: int) -> None:
-        """The `attempt`-th try, the first being 1, brought `size` bytes there in `seconds`."""
-        amounts = {"attempts": 1, "verified": 1, "bytes": size, "seconds": seconds, "retries": attempt - 1}
+    def succeeded(self, size: int, seconds: float) -> None:
+        """That attempt brought `size` bytes there in `seconds`."""
+        amounts = {"attempts": 1, "verified": 1, "bytes": size, "seconds": seconds}
         self._finish(amounts, {"upload_attempts_total": 1})
+
+    def found(self) -> None:
+        """That attempt found it there already: a success that says nothing about speed."""
+        self._finish({"attempts": 1, "verified": 1}, {"upload_attempts_total": 1})
 
     def take_uncounted(self) -> dict[str, float]:
         """Increments for the ledger's counters since the last call."""
@@ -98,7 +102,7 @@ class Activity:
         return Rates(
             success_pct=_share(100 * sums["verified"], sums["attempts"]),
             speed_bytes_per_s=_share(sums["bytes"], sums["seconds"]),
-            retries_avg=_share(sums["retries"], sums["verified"]),
+            retries_avg=_share(sums["attempts"] - sums["verified"], sums["verified"]),
         )
 
     def _finish(self, amounts: Mapping[str, float], counts: Mapping[str, int]) -> None:

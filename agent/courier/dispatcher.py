@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 _SETTLE_NS = NS_PER_S
-_COUNT_NS = 300 * NS_PER_S
+_COUNT_NS = 30 * NS_PER_S
+"""Failed attempts are entered this often: so much of them a kill may leave uncounted (docs/MQTT.md)."""
 _LEDGER_RETRY_S = 5.0
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import agent
@@ -13,6 +15,7 @@ from agent.contract.messages import Value
 from agent.contract.metrics import LEDGER_COUNTERS
 from agent.courier.activity import Activity, SlidingWindow
 from agent.courier.stock import Stock
+from agent.flags import InForce
 from agent.hours import is_open
 from agent.settings import Settings
 from agent.status import RecorderStatus, read_status
@@ -20,28 +23,41 @@ from agent.units import NS_PER_S
 from hw.board import Sensors
 from hw.clock import Clock
 from hw.memory import read_memory, resident_bytes
-from hw.storage import Storage
 
 STALE_S = 10.0
 """A recorder that hasn't renewed its status picture for so long counts as absent."""
+
+_RATED: Final = ("segments_total", "segment_errors_total")
+"""Whose growth makes the error rate."""
 
 
 class Measures:
     """Reads everything at once. Belongs to one thread."""
 
     def __init__(
-        self, settings: Settings, activity: Activity, clock: Clock, runtime: Path, root: Path = Path("/")
+        self,
+        settings: Settings,
+        activity: Activity,
+        clock: Clock,
+        runtime: Path,
+        flags: Callable[[], InForce | None] = lambda: None,
+        root: Path = Path("/"),
     ) -> None:
-        """`runtime` is the directory in which the recorder keeps its status picture, `root` that of the machine."""
+        """`runtime` is the directory in which the recorder keeps its status picture, `root` that of the machine.
+
+        `flags` tells which hold, None before that is known.
+        """
         self._settings = settings
         self._activity = activity
         self._clock = clock
         self._runtime = runtime
         self._root = root
         self._sensors = Sensors(root)
+        self._flags = flags
         self._zone = ZoneInfo(settings.device.timezone)
         self._window = SlidingWindow()
-        self._counted: Counter[str] | None = None
+        self._epoch = ""
+        self._counted: Counter[str] = Counter()
 
     def read(self, card: Stock | None, direct: Stock | None) -> dict[str, Value]:
         """A value, or None where nothing can tell, for every metric.
@@ -49,14 +65,15 @@ class Measures:
         `card` and `direct` are the stocks of the two paths; None where there is none, or none could be taken.
         """
         recorder = self.recorder()
-        stocks = [stock for stock in (card, direct) if stock is not None]
         return (
-            self._from_stocks(stocks)
-            | _of_card(card.storage if card is not None else None)
+            self._from_ledgers(card, direct)
+            | self._from_stocks([stock for stock in (card, direct) if stock is not None])
+            | _of_card(card)
             | self._from_uploads()
             | _from_recorder(recorder)
             | self._from_machine(recorder)
-            | {"spool_cap_bytes": int(self._settings.spool.cap), "version": agent.__version__}
+            | _of_flags(self._flags())
+            | {"spool_cap_bytes": self._cap(recorder), "version": agent.__version__}
         )
 
     def recorder(self) -> RecorderStatus | None:
@@ -67,19 +84,58 @@ class Measures:
         age_s = (self._clock.monotonic_ns() - status.updated_ns) / NS_PER_S
         return status if age_s < STALE_S else None
 
+    def _cap(self, recorder: RecorderStatus | None) -> int:
+        spool = self._settings.spool
+        return int(spool.direct_cap if recorder is not None and recorder.path == "direct" else spool.cap)
+
+    def _from_ledgers(self, card: Stock | None, direct: Stock | None) -> dict[str, Value]:
+        """What was counted on both paths: null while nobody knows what the card's ledger has counted."""
+        if card is None:
+            names = (*LEDGER_COUNTERS, "recording_duration_avg_s", "custody_head")
+            return {**dict.fromkeys(names), "error_rate_pct": self._error_rate()}
+        self._count(card, direct)
+        counted = self._counted
+        seconds, runs = counted["captured_seconds_total"], counted["recordings_total"]
+        return {
+            **{name: _number(counted[name]) for name in LEDGER_COUNTERS},
+            "recording_duration_avg_s": round(seconds / runs, 3) if seconds and runs else None,
+            "error_rate_pct": self._error_rate(),
+            "custody_head": card.head,
+        }
+
+    def _count(self, card: Stock, direct: Stock | None) -> None:
+        counted = Counter(card.counters)
+        counted.update(direct.counters if direct is not None else {})
+        if self._epoch != card.epoch:
+            # Seen for the first time: when this was counted nobody can tell.
+            self._epoch, self._counted = card.epoch, counted
+            return
+        # The two are read one after the other. What goes from memory to the card in between is missing in both, once.
+        counted |= self._counted
+        self._window.add(self._now_s(), {name: counted[name] - self._counted[name] for name in _RATED})
+        self._counted = counted
+
+    def _error_rate(self) -> Value:
+        sums = self._window.sums(self._now_s())
+        segments, errors = (sums.get(name, 0) for name in _RATED)
+        return round(100 * errors / max(segments, errors), 2) if segments or errors else None
+
     def _from_stocks(self, stocks: list[Stock]) -> dict[str, Value]:
-        counters: Counter[str] = Counter()
-        for stock in stocks:
-            counters.update(stock.counters)
-        recordings = counters["recordings_total"]
+        """What lies in both spools, as far as they could be read."""
+        if not stocks:
+            return dict.fromkeys(
+                (
+                    "queue_length",
+                    "oldest_pending_s",
+                    "spool_bytes_pending",
+                    "spool_bytes_due",
+                    "spool_bytes_acknowledged",
+                    "spool_bytes_quarantine",
+                )
+            )
         ages = [stock.oldest_pending_s for stock in stocks if stock.oldest_pending_s is not None]
-        due = stocks if self._uploads_are_due(stocks) else []
-        values: dict[str, Value] = {name: _number(counters[name]) if stocks else None for name in LEDGER_COUNTERS}
-        return values | {
-            "recording_duration_avg_s": round(counters["captured_seconds_total"] / recordings, 3)
-            if recordings
-            else None,
-            "error_rate_pct": self._error_rate(counters),
+        due = stocks if self._uploads_are_due(stocks[0]) else []
+        return {
             "queue_length": sum(stock.pending.count for stock in due),
             "oldest_pending_s": max(ages, default=None),
             "spool_bytes_pending": sum(stock.pending.bytes for stock in stocks),
@@ -110,36 +166,32 @@ class Measures:
             "uptime_s": round(self._clock.monotonic_ns() / NS_PER_S),
         }
 
-    def _uploads_are_due(self, stocks: list[Stock]) -> bool:
-        if not self._settings.upload.target:
-            return False
-        now_ns = self._clock.wall_ns()
-        if stocks:
-            # By what a ledger knows of this boot: the machine's own clock may be wrong where the store's was right.
-            now_ns = stocks[0].offset_ns + self._clock.monotonic_ns()
-        return is_open(self._settings.upload.week, self._zone, utc(now_ns))
+    def _uploads_are_due(self, stock: Stock) -> bool:
+        upload = self._settings.upload
+        # By what a ledger knows of this boot: the machine's own clock may be wrong where the store's was right.
+        now_ns = stock.offset_ns + self._clock.monotonic_ns()
+        return bool(upload.target) and is_open(upload.week, self._zone, utc(now_ns))
 
-    def _error_rate(self, counters: Counter[str]) -> Value:
-        names = ("segments_total", "segment_errors_total")
-        now_s = self._clock.monotonic_ns() / NS_PER_S
-        if self._counted is not None:
-            previous = self._counted
-            # A ledger that was lost starts its counters over.
-            self._window.add(now_s, {name: max(0, counters[name] - previous[name]) for name in names})
-        self._counted = counters
-        sums = self._window.sums(now_s)
-        segments, errors = (sums.get(name, 0) for name in names)
-        return round(100 * errors / max(segments, errors), 2) if segments or errors else None
+    def _now_s(self) -> float:
+        return self._clock.monotonic_ns() / NS_PER_S
 
 
-def _of_card(storage: Storage | None) -> dict[str, Value]:
+def _of_card(card: Stock | None) -> dict[str, Value]:
     """Null in all when the card can't be read, or doesn't answer."""
+    storage = card.storage if card is not None else None
     return {
         "disk_free_bytes": storage.free_bytes if storage else None,
         "disk_written_bytes_total": storage.written_bytes if storage else None,
         "disk_errors_total": storage.errors if storage else None,
         "card_life_used_pct": storage.card.life_used_pct if storage and storage.card else None,
     }
+
+
+def _of_flags(flags: InForce | None) -> dict[str, Value]:
+    if flags is None:
+        return {"flags": None, "flags_version": None}
+    named = sorted(f"{name}={variant.name}" for name, variant in flags.variants.items())
+    return {"flags": ",".join(named), "flags_version": flags.version}
 
 
 def _from_recorder(status: RecorderStatus | None) -> dict[str, Value]:

@@ -24,9 +24,11 @@ class Presence:
 
     listens_to: Mapping[str, Callable[[Heard], None]] = {}
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, overridden: Mapping[str, str]) -> None:
+        """`overridden` are the feature flags that the environment chooses."""
         self._settings = settings
         self._clock = clock
+        self._overridden = overridden
         self._topics = messages.Topics(settings.device.site, settings.device.id)
         self._session = secrets.token_hex(6)
 
@@ -57,6 +59,7 @@ class Presence:
                 "mode": capture.mode,
                 "segment_seconds": self._settings.spool.segment_seconds,
             },
+            "flags_by_environment": dict(self._overridden),
             "configuration": configuration_digest(self._settings),
         }
 

@@ -10,12 +10,18 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from agent.contract.alerts import Raised
+import agent
+from agent.contract.alerts import NAMES, Raised
+from agent.contract.discovery import About
+from agent.contract.evaluation import Target
 from agent.contract.messages import Topics
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
+from agent.courier.conversation import Subject
 from agent.courier.crew import Crew
+from agent.courier.discovery import Discovery
 from agent.courier.events import Events
+from agent.courier.flags import FlagDesk
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor, Picture
 from agent.courier.pace import Pace
@@ -34,9 +40,11 @@ from agent.ledger import Ledger
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
 from agent.status import runtime_directory
+from hw.board import identity
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
+
 
 _SPOOL_POLL_S = 0.5
 _GOODBYE_S = 1.0
@@ -46,7 +54,10 @@ class CourierService:
     """Everything the courier is made of."""
 
     def __init__(self, settings: Settings, clock: Clock, root: Path = Path("/")) -> None:
-        """Raises KioskError for a target that can't be used. Connects to nothing yet. `root` is the machine's."""
+        """Raises KioskError for a target or an environment that can't be used. Connects to nothing yet.
+
+        `root` is the machine's.
+        """
         self._settings = settings
         self._clock = clock
         self._stop = threading.Event()
@@ -69,16 +80,18 @@ class CourierService:
                 tell = partial(self._troubles.tell, name)
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
+        self._flags = FlagDesk(settings.flags.keys, _target(settings), self._layout, runtime, clock, self._stop)
         self._alarms = Alarms(settings.alerts, clock, self._troubles.earlier())
         self._monitor = Monitor(
             self._stocktaker.ask,
             lambda: stock_in_memory(self._direct, clock),
-            Measures(settings, activity, clock, runtime, root),
+            Measures(settings, activity, clock, runtime, lambda: self._flags.in_force, root),
             Signs(settings.spool.keep_free, lambda: self._troubles.refusal, clock),
             self._alarms,
             clock,
             self._stop,
         )
+        self._flags.changed = self._monitor.look_now
         textfile = settings.export.textfile
         keep = TextFile(textfile, settings.device).write if textfile is not None else None
 
@@ -105,6 +118,7 @@ class CourierService:
         for name, uploads in self._uploads.items():
             uploads.start(crew, name)
         crew.start("stocktaker", self._stocktaker.run)
+        crew.start("flags", self._flags.run)
         crew.start("monitor", self._monitor.run)
         if self._reporter is not None:
             self._reporter.start(crew)
@@ -136,6 +150,7 @@ class CourierService:
         for uploads in self._uploads.values():
             uploads.stop()
         self._stocktaker.wake()
+        self._flags.wake()
         self._monitor.wake()
         if self._reporter is not None:
             self._reporter.wake()
@@ -144,20 +159,27 @@ class CourierService:
         device, monitor = self._settings.device, self._monitor
         topics = Topics(device.site, device.id)
         events = Events(topics, self._clock)
+        alerts = Alerts(topics, monitor)
+        quick: list[Subject] = [
+            Presence(self._settings, self._clock, self._flags.overridden),
+            Telemetry(topics, monitor),
+            alerts,
+            self._flags,
+        ]
+        prefix = self._settings.mqtt.discovery_prefix
+        board = identity()
+        about = About(device.site, device.id, agent.__version__, board.model, board.serial)
+        discovery = Discovery(about, NAMES, prefix, [alerts], self._clock)
         reporter = Reporter(
             self._settings,
-            quick=[
-                Presence(self._settings, self._clock),
-                Telemetry(topics, monitor),
-                Alerts(topics, monitor),
-            ],
+            quick=[*quick, discovery] if prefix else quick,
             desk=[events],
             tell=partial(self._troubles.tell, "broker"),
             clock=self._clock,
             stop=self._stop,
         )
-        monitor.changed = events.noted = reporter.wake
-        self._alarms.note = events.note
+        monitor.changed = events.noted = discovery.asked = reporter.wake
+        self._flags.note = self._alarms.note = events.note
         return reporter
 
     def _heed_signals(self) -> None:
@@ -200,3 +222,15 @@ class CourierService:
         crew.join(_GOODBYE_S)
         if self._target is not None:
             self._target.close()
+
+
+def _target(settings: Settings) -> Target:
+    """This kiosk, as the rules of flag documents see it."""
+    device = settings.device
+    return Target(
+        device=device.id,
+        site=device.site,
+        groups=device.groups,
+        model=identity().model or "",
+        version=agent.__version__,
+    )

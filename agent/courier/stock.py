@@ -28,6 +28,9 @@ _PATIENCE_S: Final = 3.0
 """How long to wait for the card before its last stock must do."""
 
 
+_HASH_DIGITS: Final = 16
+"""Of an entry's hash: 64 bits are enough for whoever can't choose what is hashed."""
+
 STOCK_ERRORS: Final = (OSError, sqlite3.DatabaseError, KioskError)
 """What reading a spool raises when it isn't there or fails."""
 
@@ -36,6 +39,10 @@ STOCK_ERRORS: Final = (OSError, sqlite3.DatabaseError, KioskError)
 class Stock:
     """One spool at one moment."""
 
+    epoch: str
+    """Whose counters these are: another one's begin anew."""
+    head: str
+    """The newest entry of its journal, as telemetry tells it."""
     counters: Mapping[str, float]
     pending: Tally
     acknowledged: Tally
@@ -62,7 +69,10 @@ def take_stock(layout: Layout, clock: Clock, chain: Chain | None = None, *, dire
 
 def _stock(layout: Layout, ledger: Ledger, clock: Clock, home: Mapping[str, float], custody: Custody | None) -> Stock:
     tally = ledger.tally()
+    epoch, (seq, digest) = ledger.epoch(), ledger.head()
     return Stock(
+        epoch=epoch,
+        head=f"{epoch}-{seq}-{digest.hex()[:_HASH_DIGITS]}",
         counters={name: value - home.get(name, 0) for name, value in ledger.counters().items()},
         pending=tally.get("pending", Tally()),
         acknowledged=tally.get("acknowledged", Tally()),

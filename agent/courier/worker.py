@@ -120,15 +120,8 @@ class Worker:
 
     def carry(self, job: Job) -> Report:
         """Bring one job there, or say why not."""
-        attempt = 0
-
-        def once() -> Receipt:
-            nonlocal attempt
-            attempt += 1
-            return self._attempt(job, attempt)
-
         try:
-            receipt = self._retrying(once)
+            receipt = self._retrying(self._attempt, job)
         except Gone as error:
             return Report(job, "gone", error)
         except Unreadable as error:
@@ -143,7 +136,7 @@ class Worker:
         self._standing.succeeded()
         return Report(job, receipt.how)
 
-    def _attempt(self, job: Job, attempt: int) -> Receipt:
+    def _attempt(self, job: Job) -> Receipt:
         lines = self._lines
         if lines.stop.is_set() or lines.closed.is_set() or (lines.held.is_set() and not job.probe):
             raise Withdrawn
@@ -161,8 +154,10 @@ class Worker:
         except BaseException:
             self._activity.failed()
             raise
-        seconds = (self._clock.monotonic_ns() - began_ns) / NS_PER_S
-        self._activity.succeeded(job.outgoing.size, seconds, attempt)
+        if receipt.how == "already_there":
+            self._activity.found()
+        else:
+            self._activity.succeeded(job.outgoing.size, (self._clock.monotonic_ns() - began_ns) / NS_PER_S)
         return receipt
 
     def _check_size(self, job: Job) -> None:

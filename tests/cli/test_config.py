@@ -50,6 +50,13 @@ def test_a_check_for_programs_lists_mistakes_with_key_line_and_hint(kiosk: Kiosk
     assert "such as" in mistake["hint"]
 
 
+def test_a_check_shows_what_the_environment_takes_out_of_the_fleets_hands(kiosk: Kiosk) -> None:
+    answer = kiosk.run("config", "check", KIOSK_RECORDER_FLAG_OFFLINE_RECORDING="off")
+    assert answer.status == 0
+    assert "KIOSK_RECORDER_FLAG_OFFLINE_RECORDING=off: here offline_recording is off" in answer.out
+    assert "FLAG" not in kiosk.run("config", "check", KIOSK_RECORDER_FLAG_OFFLINE_RECORDING="").out
+
+
 def online(kiosk: Kiosk, upload: str = "", mqtt: str = "") -> None:
     kiosk.configure(rest=f"[upload]\n{upload}\n[mqtt]\n{mqtt}")
 

@@ -15,8 +15,8 @@ def test_rates_are_of_finished_attempts(clock: FakeClock) -> None:
         activity.began()
     assert activity.active == 4
     activity.failed()
-    activity.succeeded(1000, 2.0, 2)
-    activity.succeeded(3000, 2.0, 1)
+    activity.succeeded(1000, 2.0)
+    activity.succeeded(3000, 2.0)
     activity.abandoned()
     assert activity.active == 0
     rates = activity.rates()
@@ -41,7 +41,7 @@ def test_what_was_counted_is_handed_over_once(clock: FakeClock) -> None:
     activity.began()
     activity.failed()
     activity.began()
-    activity.succeeded(1, 1.0, 2)
+    activity.succeeded(1, 1.0)
     assert activity.take_uncounted() == {"upload_attempts_total": 2, "upload_failures_total": 1}
     assert activity.take_uncounted() == {}
 

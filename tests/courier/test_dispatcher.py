@@ -303,7 +303,7 @@ def test_failed_attempts_reach_the_counters_without_any_success(kiosk: Kiosk, de
     desk.activity.failed()
     desk.step()
     assert kiosk.ledger.counters() == {}
-    clock.advance(301)
+    clock.advance(30)
     desk.step()
     assert kiosk.ledger.counters() == {"upload_attempts_total": 1, "upload_failures_total": 1}
 

@@ -4,18 +4,19 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import agent
 from agent.contract.messages import Value
-from agent.contract.metrics import METRICS, NAMES
+from agent.contract.metrics import METRICS, NAMES, RECORDER_STATES
 from agent.courier.activity import Activity
 from agent.courier.measures import STALE_S, Measures
 from agent.courier.stock import Stock, Stocktaker, stock_in_memory, take_stock
 from agent.hours import Hours
 from agent.ledger import Boot
-from agent.status import RecorderStatus, write_status
+from agent.status import RecorderState, RecorderStatus, write_status
 from hw.storage import Card
 from tests.clocks import BOOT, FakeClock
 from tests.courier.kiosk import Kiosk
@@ -25,14 +26,16 @@ from tests.hw.trees import TOP as TREES
 class Desk:
     """Measures of a kiosk whose recorder is played by the test."""
 
-    def __init__(self, kiosk: Kiosk, runtime: Path, root: Path = Path("/"), **upload: object) -> None:
+    def __init__(
+        self, kiosk: Kiosk, runtime: Path, root: Path = Path("/"), target: str = "file:///x", **upload: object
+    ) -> None:
         self.kiosk = kiosk
         self.runtime = runtime
         runtime.mkdir()
         self.activity = Activity(kiosk.clock)
         self.direct: Stock | None = None
-        settings = kiosk.settings("file:///x", **upload)  # type: ignore[arg-type]
-        self._measures = Measures(settings, self.activity, kiosk.clock, runtime, root)
+        settings = kiosk.settings(target, **upload)  # type: ignore[arg-type]
+        self._measures = Measures(settings, self.activity, kiosk.clock, runtime, root=root)
 
     def read(self) -> dict[str, Value]:
         return self._measures.read(take_stock(self.kiosk.layout, self.kiosk.clock), self.direct)
@@ -81,7 +84,7 @@ def test_text_is_text_and_everything_else_is_a_number_or_null(desk: Desk) -> Non
     values = desk.read()
     for metric in METRICS:
         value = values[metric.name]
-        assert isinstance(value, str) if metric.kind == "text" else value is None or isinstance(value, int | float)
+        assert value is None or isinstance(value, str if metric.kind == "text" else int | float)
         assert not isinstance(value, bool)
 
 
@@ -235,10 +238,12 @@ def test_the_card_is_asked_with_its_stock(kiosk: Kiosk, desk: Desk) -> None:
 
 def test_uploads_of_the_last_hour_show(desk: Desk) -> None:
     desk.activity.began()
-    desk.activity.succeeded(3000, 2.0, 2)
+    desk.activity.failed()
+    desk.activity.began()
+    desk.activity.succeeded(3000, 2.0)
     desk.activity.began()
     values = desk.read()
-    assert values["upload_success_rate_pct"] == 100
+    assert values["upload_success_rate_pct"] == 50
     assert values["upload_speed_bytes_per_s"] == 1500
     assert values["upload_retries_avg"] == 1
     assert values["active_uploads"] == 1
@@ -255,16 +260,96 @@ def test_both_paths_count_and_what_the_card_has_taken_over_counts_once(
     desk.direct = stock_in_memory(memory.layout, kiosk.clock)
     values = desk.read()
     assert (values["segments_total"], values["captured_seconds_total"], values["queue_length"]) == (5, 2.5, 5)
+    card_before = take_stock(kiosk.layout, kiosk.clock)
+    kiosk.ledger.count(segments_total=3, captured_seconds_total=1.5)
     memory.ledger.went_home({"segments_total": 3.0, "captured_seconds_total": 1.5})
     memory.ledger.count(segments_total=1)
     desk.direct = stock_in_memory(memory.layout, kiosk.clock)
-    assert desk.read()["segments_total"] == 3
+    assert desk.of(card_before)["segments_total"] == 5, "what went home while we looked is not taken back"
+    assert desk.read()["segments_total"] == 6
+    assert desk.read()["error_rate_pct"] == 0, "and it was not sealed twice"
+
+
+def test_counters_never_go_back_unless_the_ledger_was_lost(kiosk: Kiosk, desk: Desk, tmp_path: Path) -> None:
+    kiosk.ledger.count(segments_total=100, segment_errors_total=1)
+    before = desk.read()
+    stock = take_stock(kiosk.layout, kiosk.clock)
+    fewer = replace(stock, counters={**stock.counters, "segments_total": 90})
+    assert desk.of(fewer)["segments_total"] == 100
+    another = Kiosk(tmp_path / "another", kiosk.clock)
+    another.ledger.count(segments_total=3, segment_errors_total=3)
+    after = desk.of(take_stock(another.layout, kiosk.clock))
+    assert after["segments_total"] == 3
+    assert after["error_rate_pct"] is None, "what was rebuilt did not happen in this hour"
+    assert str(before["custody_head"]).partition("-")[0] != str(after["custody_head"]).partition("-")[0]
+
+
+def test_what_a_card_had_counted_before_it_answered_is_not_of_this_hour(kiosk: Kiosk, desk: Desk) -> None:
+    kiosk.ledger.count(segments_total=100, segment_errors_total=50)
+    assert desk.nothing()["error_rate_pct"] is None
+    assert desk.read()["error_rate_pct"] is None
+
+
+def test_the_custody_head_is_the_journals_newest_entry(kiosk: Kiosk, desk: Desk) -> None:
+    told = desk.read()["custody_head"]
+    (segment,) = kiosk.record(1)
+    seq, digest = kiosk.ledger.head()
+    assert desk.read()["custody_head"] == f"{kiosk.ledger.epoch()}-{seq}-{digest.hex()[:16]}" != told
+    kiosk.ledger.acknowledge(segment.name, "stored")
+    assert str(desk.read()["custody_head"]).split("-")[1] == str(seq + 1)
+
+
+def test_without_a_target_nothing_is_due(kiosk: Kiosk, tmp_path: Path) -> None:
+    kiosk.record(2)
+    desk = Desk(kiosk, tmp_path / "run", target="")
+    assert desk.read()["queue_length"] == 0
+    assert desk.read()["spool_bytes_pending"] != 0
+
+
+def test_the_cap_is_that_of_the_path_in_use(desk: Desk) -> None:
+    desk.recorder()
+    on_card = desk.read()["spool_cap_bytes"]
+    desk.recorder(path="direct")
+    assert (on_card, desk.read()["spool_cap_bytes"]) == (8 * 2**30, 64 * 2**20)
+
+
+def test_nothing_was_sealed_yet_is_no_mean_of_zero(kiosk: Kiosk, desk: Desk) -> None:
+    kiosk.ledger.count(recordings_total=1)
+    assert desk.read()["recording_duration_avg_s"] is None
+
+
+def test_every_rate_is_null_again_an_hour_after_the_last_upload(kiosk: Kiosk, desk: Desk, clock: FakeClock) -> None:
+    rates = ("upload_success_rate_pct", "error_rate_pct", "upload_speed_bytes_per_s", "upload_retries_avg")
+    desk.read()
+    for finish in (desk.activity.failed, lambda: desk.activity.succeeded(3000, 2.0)):
+        desk.activity.began()
+        finish()
+    kiosk.ledger.count(segments_total=4, segment_errors_total=1)
+    assert {name: desk.read()[name] for name in rates} == dict(zip(rates, (50, 25, 1500, 1), strict=True))
+    clock.advance(3500)
+    assert desk.read()["upload_success_rate_pct"] == 50
+    clock.advance(200)
+    assert [desk.read()[name] for name in rates] == [None] * 4
+
+
+def test_null_is_said_only_where_the_table_says_so(desk: Desk) -> None:
+    for values in (desk.nothing(), desk.read()):
+        assert {name for name, value in values.items() if value is None} <= {
+            metric.name for metric in METRICS if metric.null
+        }
+
+
+def test_the_recorders_states_are_those_of_the_table() -> None:
+    assert {*get_args(RecorderState), "absent"} == set(RECORDER_STATES)
+    assert len(RECORDER_STATES) == len(set(RECORDER_STATES))
 
 
 def test_a_card_that_never_answered_leaves_null_what_only_it_could_tell(desk: Desk) -> None:
     values = desk.nothing()
     assert values.keys() == set(NAMES)
     assert values["captured_seconds_total"] is None
+    assert values["queue_length"] is None
+    assert values["spool_bytes_pending"] is None
     for name in ("disk_free_bytes", "disk_written_bytes_total", "disk_errors_total", "card_life_used_pct"):
         assert values[name] is None, name
 

@@ -95,10 +95,11 @@ def test_a_kiosk_that_is_ended_says_goodbye_itself_and_leaves_no_will(kiosk: Kio
             eventually(lambda: is_online(listener), f"online: {running.log}")
             assert running.end() == 0
         subprocess.run(
-            ["mosquitto_pub", "-p", str(broker.port), "-t", f"{BASE}/status", "-m", "after", "-q", "1"], check=True
+            ["mosquitto_pub", "-p", str(broker.port), "-t", f"{BASE}/status", "-m", "online", "-q", "1", "-r"],
+            check=True,
         )
-        eventually(lambda: "after" in listener.said("/status"), "what came later")
-        assert listener.said("/status") == ["online", "offline", "after"]
+        eventually(lambda: is_online(listener), "what came later")
+        assert listener.said("/status") == ["online", "offline", "online"]
 
 
 def test_uploads_go_on_without_a_broker_which_is_told_once_and_found_when_it_comes(

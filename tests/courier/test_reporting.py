@@ -30,6 +30,7 @@ from agent.settings import Mqtt
 from agent.status import RecorderStatus, write_status
 from tests.clocks import BOOT, FakeClock
 from tests.courier.kiosk import Kiosk
+from tests.witness import wrong_with_message
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessageInfo
@@ -62,6 +63,7 @@ class Line(Broker):
         return self.connections if self.up else 0
 
     def publish(self, message: Message) -> MQTTMessageInfo | None:
+        assert wrong_with_message(message) == []
         if self.up:
             self.sent.append(message)
         return None
@@ -98,7 +100,7 @@ def talk(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Talk:
     signs, alarms = Signs(0, lambda: "", clock), Alarms(settings.alerts, clock, {})
     monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, signs, alarms, clock, stop)
     subjects: list[Subject] = [
-        Presence(settings, clock),
+        Presence(settings, clock, {}),
         Telemetry(topics, monitor),
         Alerts(topics, monitor),
     ]

@@ -57,6 +57,21 @@ def test_a_transient_refusal_is_tried_again_for_as_long_as_it_takes(bench: Bench
     assert 200 * LONGEST_WAIT_S * 0.3 < waited_s < 200 * LONGEST_WAIT_S, "not full jitter up to the ceiling"
 
 
+def test_what_was_there_already_says_nothing_about_speed(bench: Bench) -> None:
+    bench.target.script.append(Receipt("already_there"))
+    bench.worker.carry(bench.job())
+    rates = bench.activity.rates()
+    assert (rates.success_pct, rates.speed_bytes_per_s) == (100, None)
+
+
+def test_retries_count_also_those_before_uploads_were_held(bench: Bench) -> None:
+    job = bench.job()
+    bench.target.script.extend([refusal(NeedsPerson), refusal(NeedsPerson)])
+    outcomes = [bench.worker.carry(job).outcome for _ in range(3)]
+    assert outcomes == ["deferred", "deferred", "stored"]
+    assert bench.activity.rates().retries_avg == 2
+
+
 def test_an_outage_is_told_once_and_so_is_its_end(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.target.script.extend([refusal()] * 20)
     with caplog.at_level(logging.INFO):

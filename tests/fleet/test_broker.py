@@ -26,10 +26,11 @@ def test_an_answer_is_waited_for(broker: Broker) -> None:  # noqa: F811
     with Line(Address(broker.url)) as line:
         line.listen("kiosk/v1/+/+/cmd/result")
         topic = "kiosk/v1/north/room-1/cmd/result"
-        subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-t", topic, "-m", "done"], check=True)
+        said = '{"id":"0123456789abcdef","ok":true}'
+        subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-t", topic, "-m", said, "-q", "1"], check=True)
         heard = line.wait_for(10, lambda heard: heard.topic == topic)
         assert heard is not None
-        assert (heard.payload, heard.retained) == (b"done", False)
+        assert (heard.payload, heard.retained) == (said.encode(), False)
         assert line.wait_for(0.1, lambda _: True) is None
 
 

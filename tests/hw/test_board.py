@@ -24,6 +24,8 @@ def read(root: Path) -> Board:
     ("tree", "who", "doing"),
     [
         ("pi3", Identity("Raspberry Pi 3 Model B Plus Rev 1.3", "00000000c0ffee03"), Board(47.774, True, None)),
+        # Debian's kernel has no driver for the alarm, and QEMU's Pi no firmware that would fill in a serial number.
+        ("pi3-debian", Identity("Raspberry Pi 3 Model B", None), Board(25.178, None, None)),
         ("pi4", Identity("Raspberry Pi 4 Model B Rev 1.4", "10000000c0ffee04"), Board(48.199, False, None)),
         ("pi5", Identity("Raspberry Pi 5 Model B Rev 1.0", "c0ffee0500000005"), Board(65.0, False, None)),
         ("cm4", Identity("Raspberry Pi Compute Module 4 Rev 1.1", "10000000c0ffee44"), Board(51.121, False, None)),

@@ -19,6 +19,7 @@ KIB = 1024
             "pi3",
             Memory(943028 * KIB, 671836 * KIB, None, (Swap("/var/swap", "disk", 524284 * KIB, 1024 * KIB),)),
         ),
+        ("pi3-debian", Memory(936104 * KIB, 845728 * KIB, 0.0, (Swap("/dev/zram0", "memory", 65532 * KIB, 0),))),
         ("pi4", Memory(3884372 * KIB, 3312400 * KIB, None, (Swap("/var/swap", "disk", 102396 * KIB, 0),))),
         ("pi5", Memory(8255808 * KIB, 4257904 * KIB, 0.12, (Swap("/dev/zram0", "disk", 2097136 * KIB, 0),))),
         (

@@ -60,6 +60,11 @@ def test_the_card_and_its_file_system(tree: str, storage: Storage) -> None:
     assert replace(found, size_bytes=None, free_bytes=None, free_inodes=None) == storage
 
 
+def test_a_card_without_partitions_as_a_pis_kernel_shows_it() -> None:
+    found = read_storage(Path("/mnt/spool"), TOP / "pi3-debian")
+    assert found == replace(PLAIN, device="mmcblk0", card=sd("QEMU!", "0x0000aa", "2006-02"), written_bytes=280 * KIB)
+
+
 def test_where_nothing_is_told_nothing_is_known(tmp_path: Path) -> None:
     nothing = Storage(None, None, None, None, None, None, None, None, None, None)
     assert read_storage(tmp_path / "gone", tmp_path) == nothing

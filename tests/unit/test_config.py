@@ -322,6 +322,14 @@ BAD = {
     MINIMAL + '[mqtt]\nurl = "mqtt://[::1]"\nca = "/nowhere/ca"': (
         "line 6, mqtt.ca: does nothing on an mqtt:// address\n→ use mqtts://, or remove it"
     ),
+    MINIMAL + '[mqtt]\ndiscovery_prefix = "home/#"': (
+        'line 5, mqtt.discovery_prefix: "home/#" is no topic that Home Assistant would look at\n'
+        '→ write "homeassistant", or what its MQTT integration calls the discovery prefix'
+    ),
+    MINIMAL + '[mqtt]\ndiscovery_prefix = "kiosk/v1"': (
+        'line 5, mqtt.discovery_prefix: "kiosk/v1" is no topic that Home Assistant would look at\n'
+        '→ write "homeassistant", or what its MQTT integration calls the discovery prefix'
+    ),
     MINIMAL + '[mqtt]\nurl = "mqtts://broker"\nca = "ca.pem"': (
         'line 6, mqtt.ca: "ca.pem" is no absolute path\n→ write the path from / on'
     ),

@@ -18,6 +18,7 @@ ONLY_IN = {
     "botocore": {"agent.courier.targets.s3", "agent.courier.targets.signing"},
     "gpiozero": {"hw.gpio"},
     "nacl": {"agent.contract.signed"},
+    "openfeature": {"agent.contract.flagd"},
     "paho": {"agent.courier.broker", "fleet.broker"},
 }
 """Which modules may import a library that is heavy, or whose ways should stay in one place."""
@@ -39,7 +40,7 @@ FLEET_KNOWS = ("agent.__version__", "agent.contract", "agent.errors", "agent.ter
 
 NOT_LOADED = {
     "agent.recorder": {"boto3", "botocore", "paho", "openfeature", "fleet", "pydantic", "typer", "rich"},
-    "agent.courier": {"alsaaudio", "numpy", "soundfile", "fleet", "pydantic", "typer", "rich"},
+    "agent.courier": {"alsaaudio", "numpy", "soundfile", "openfeature", "fleet", "pydantic", "typer", "rich"},
 }
 """What a long-running process must not carry in its memory, not even by way of others."""
 
