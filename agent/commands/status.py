@@ -10,6 +10,7 @@ from agent.commands import hardware
 from agent.commands.kiosk import Kiosk, open_ledger, process_of
 from agent.commands.starting import Role
 from agent.commands.times import iso, local
+from agent.contract.alerts import Raised
 from agent.contract.keys import utc
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.hours import is_open
@@ -89,6 +90,8 @@ class Situation:
     """What is wrong with store and broker, as the running courier says."""
     now_ns: int = 0
     """Monotonic time of the look."""
+    alerts: Mapping[str, Raised] = field(default_factory=dict)
+    """What the running courier has raised, by name."""
 
 
 def status(kiosk: Kiosk, *, as_json: bool) -> int:
@@ -112,7 +115,7 @@ def look(kiosk: Kiosk) -> Situation:
         picture = None
     courier_pid = process_of(kiosk, "courier")
     told = read_courier_status(runtime_directory())
-    far_ends = told.far_ends if told and (told.pid, told.boot) == (courier_pid, kiosk.clock.boot) else {}
+    running = told if told and (told.pid, told.boot) == (courier_pid, kiosk.clock.boot) else None
     kept: Kept | None = None
     ledger_trouble: KioskError | None = None
     try:
@@ -133,8 +136,9 @@ def look(kiosk: Kiosk) -> Situation:
         is_open(kiosk.settings.upload.week, kiosk.zone, utc(wall_ns)),
         kept,
         ledger_trouble,
-        far_ends,
+        running.far_ends if running else {},
         now_ns,
+        running.alerts if running else {},
     )
 
 
@@ -155,6 +159,12 @@ def _account(ledger: Ledger, kiosk: Kiosk) -> Kept:
 
 def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
     """What a person should look after, most pressing first."""
+    found = list(_found(situation, settings))
+    yield from found
+    yield from _alerts(situation, found)
+
+
+def _found(situation: Situation, settings: Settings) -> Iterator[Trouble]:
     yield from _recorder_troubles(situation)
     if situation.ledger_trouble is not None:
         cause = f"the ledger can't be read: {situation.ledger_trouble.cause}"
@@ -173,6 +183,15 @@ def troubles(situation: Situation, settings: Settings) -> Iterator[Trouble]:
         )
     if kept.tally.get("damaged"):
         yield Trouble("recordings are damaged on the card", "`kiosk-recorder verify` names them; the card may be dying")
+
+
+def _alerts(situation: Situation, told: Iterable[Trouble]) -> Iterator[Trouble]:
+    """What is raised, but for what was told before in the same words."""
+    known = {trouble.what for trouble in told}
+    for name, raised in situation.alerts.items():
+        what, _, hint = raised.text.partition("\n  → ")
+        if what not in known:
+            yield Trouble(f"{raised.severity}, {name}: {what}", hint)
 
 
 def _far_troubles(situation: Situation) -> Iterator[Trouble]:
@@ -226,6 +245,7 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
         "courier": {"pid": situation.courier_pid},
         "spool": {"path": str(spool.path), "cap_bytes": int(spool.cap)},
         "target": kiosk.settings.upload.target,
+        "alerts": {name: asdict(raised) for name, raised in situation.alerts.items()},
     }
     if kept is not None:
         last = kept.last_upload_ns

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from agent.contract.messages import Severity, Value
+from agent.units import Size, human_bytes, human_seconds
 
 Direction = Literal["above", "below"]
 """On which side of its thresholds an alert's number is bad; the threshold itself is still good."""
@@ -282,3 +283,18 @@ ALERTS: Final = (
 NAMES: Final = tuple(alert.name for alert in ALERTS)
 
 BY_NAME: Final = {alert.name: alert for alert in ALERTS}
+
+
+def amount(row: Alert, value: float) -> str:
+    """A number that an alert watches, for reading."""
+    match row.unit:
+        case "s":
+            return human_seconds(value)
+        case "By":
+            return str(Size(value)) if value % 10**6 == 0 else human_bytes(round(value))
+        case "Cel":
+            return f"{value:g} °C"
+        case "1":
+            return f"{value:g}"
+        case _:
+            return f"{value:g} {row.unit}"

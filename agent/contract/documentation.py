@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from agent.contract.alerts import ALERTS, Alert, amount
 from agent.contract.metrics import METRICS, SOURCES, Metric
 from agent.contract.schemas import SCHEMAS, schema
+from agent.units import human_seconds
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 
@@ -38,7 +40,35 @@ def schemas() -> str:
     )
 
 
-BLOCKS: Final[Mapping[str, Callable[[], str]]] = {"sources": sources, "metrics": metrics, "schemas": schemas}
+def alerts() -> str:
+    """Every alert with its defaults, why these, and what to do."""
+    rows = ["| alert | watches | warning | critical | hysteresis | raised after | cleared after |", "|---" * 7 + "|"]
+    rows += [
+        f"| `{row.name}` | {_watched(row)} | {_limit(row, row.warning)} | {_limit(row, row.critical)} "
+        f"| {amount(row, row.hysteresis)} | {human_seconds(row.raise_after_s)} | {human_seconds(row.clear_after_s)} |"
+        for row in ALERTS
+    ]
+    rows += ["", "| alert | what is wrong | what to do | why these limits |", "|---|---|---|---|"]
+    rows += [f"| `{row.name}` | {row.description} | {row.advice} | {row.why} |" for row in ALERTS]
+    return "\n".join(rows)
+
+
+def _watched(row: Alert) -> str:
+    return f"`{row.metric}`: {row.watches}" if row.metric else row.watches
+
+
+def _limit(row: Alert, threshold: float | None) -> str:
+    if threshold is None:
+        return "off"
+    return f"{'>' if row.direction == 'above' else '<'} {amount(row, threshold)}"
+
+
+BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
+    "sources": sources,
+    "metrics": metrics,
+    "alerts": alerts,
+    "schemas": schemas,
+}
 """By the name in the marks."""
 
 

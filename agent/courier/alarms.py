@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from agent.contract.alerts import ALERTS, Alert, Raised
+from agent.contract.alerts import ALERTS, Alert, Raised, amount
 from agent.contract.keys import timestamp
 from agent.contract.messages import Severity
 from agent.courier.signs import Sign
 from agent.courier.trigger import Limit, Trigger, next_trigger
 from agent.limits import Alerts, Limits
-from agent.units import NS_PER_S, human_bytes, human_seconds
+from agent.units import NS_PER_S
 from hw.clock import Clock
 
 Rule = Mapping[Severity, Limit]
@@ -132,21 +132,7 @@ def _text(row: Alert, sign: Sign, value: float, threshold: float) -> str:
     if sign.detail:
         return sign.detail if _HINT in sign.detail else f"{sign.detail}{_HINT}{row.advice}"
     side = "more" if row.direction == "above" else "less"
-    return f"{row.description}: {_said(row, value)}, {side} than {_said(row, threshold)}{_HINT}{row.advice}"
-
-
-def _said(row: Alert, value: float) -> str:
-    match row.unit:
-        case "s":
-            return human_seconds(value)
-        case "By":
-            return human_bytes(round(value))
-        case "Cel":
-            return f"{value:g} °C"
-        case "1":
-            return f"{value:g}"
-        case _:
-            return f"{value:g} {row.unit}"
+    return f"{row.description}: {amount(row, value)}, {side} than {amount(row, threshold)}{_HINT}{row.advice}"
 
 
 def _short(value: float) -> float | int:

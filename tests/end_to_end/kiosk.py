@@ -83,6 +83,10 @@ class Kiosk:
         """Start the courier with a clock that goes wrong by `plan`, in the time of `room` or of this machine."""
         return self._start(_planned("courier", plan, room), environment)
 
+    def process(self, pid: int) -> subprocess.Popen[bytes]:
+        """That of the processes started here."""
+        return next(process for process in self._processes if process.pid == pid)
+
     def status(self) -> RecorderStatus | None:
         return read_status(self.runtime)
 
