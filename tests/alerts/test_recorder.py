@@ -7,6 +7,7 @@ many times faster than ours: minutes pass within seconds, with the limits of the
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,18 +53,35 @@ def begin(tmp_path: Path, fleet: Fleet) -> Iterator[Callable[..., Kiosk]]:
     """Starts a kiosk of which all is well."""
     kiosks: list[Kiosk] = []
 
-    def start(settings: Settings, room: SimulatedRoom) -> Kiosk:
+    def start(settings: Settings, room: SimulatedRoom, *, room_time: bool = True) -> Kiosk:
         kiosk = Kiosk(settings, beside=tmp_path).__enter__()
         kiosks.append(kiosk)
-        kiosk.record(room, room_time=True)
-        kiosk.wait_for_recording()
-        kiosk.upload(room=room)
+        kiosk.record(room, room_time=room_time)
+        eventually(lambda: hears(kiosk), "the room is heard", 40)
+        kiosk.upload(room=room if room_time else None)
         eventually(lambda: bool(fleet.listener.on("/telemetry")), "the fleet hears of it", 40)
         return kiosk
 
     yield start
     for kiosk in kiosks:
         kiosk.__exit__()
+
+
+def hears(kiosk: Kiosk) -> bool:
+    status = kiosk.status()
+    return status is not None and status.level_rms_dbfs is not None
+
+
+def recorder_of(kiosk: Kiosk) -> subprocess.Popen[bytes]:
+    status = kiosk.status()
+    assert status is not None
+    return kiosk.process(status.pid)
+
+
+def impatient(settings: Settings) -> Settings:
+    """In real time: a room doesn't go on while nobody listens to it."""
+    limits = replace(settings.alerts.capture_stalled, warning=Duration(12), critical=Duration(20))
+    return replace(settings, alerts=replace(settings.alerts, capture_stalled=limits))
 
 
 def test_microphone_missing(begin: Callable[..., Kiosk], settings: Settings, room: SimulatedRoom, fleet: Fleet) -> None:
@@ -92,12 +110,10 @@ def test_microphone_missing_that_is_there_but_frozen(
 
 
 def test_capture_stalled_by_a_recorder_that_is_stuck(
-    begin: Callable[..., Kiosk], settings: Settings, room: SimulatedRoom, fleet: Fleet
+    begin: Callable[..., Kiosk], settings: Settings, soundcard: Soundcard, fleet: Fleet
 ) -> None:
-    kiosk = begin(settings, room)
-    status = kiosk.status()
-    assert status is not None
-    recorder = kiosk.process(status.pid)
+    room = soundcard(noise(60, rate=RATE), RATE)
+    recorder = recorder_of(begin(impatient(settings), room, room_time=False))
     recorder.send_signal(signal.SIGSTOP)
     try:
         assert "no sign of life" in fleet.sees("capture_stalled", "warning")["text"]
@@ -108,16 +124,15 @@ def test_capture_stalled_by_a_recorder_that_is_stuck(
 
 
 def test_capture_stalled_by_a_recorder_that_is_gone(
-    begin: Callable[..., Kiosk], settings: Settings, room: SimulatedRoom, fleet: Fleet
+    begin: Callable[..., Kiosk], settings: Settings, soundcard: Soundcard, fleet: Fleet
 ) -> None:
-    kiosk = begin(settings, room)
-    status = kiosk.status()
-    assert status is not None
-    recorder = kiosk.process(status.pid)
+    room = soundcard(noise(60, rate=RATE), RATE)
+    kiosk = begin(impatient(settings), room, room_time=False)
+    recorder = recorder_of(kiosk)
     recorder.kill()
     recorder.wait()
     fleet.sees("capture_stalled", "warning")
-    kiosk.record(room, room_time=True)
+    kiosk.record(room)
     fleet.sees_cleared("capture_stalled")
 
 
@@ -175,7 +190,7 @@ def test_error_rate(
         upload = Upload(
             target=f"s3://{bucket.name}/rooms", endpoint_url=f"http://127.0.0.1:{line.port}", clock_wait=Duration(0)
         )
-        kiosk = begin(replace(settings, upload=upload), room)
+        kiosk = begin(replace(settings, upload=upload, spool=replace(settings.spool, segment_seconds=5)), room)
         eventually(lambda: len(kiosk.segments()) >= 4, "some are recorded", 40)
         for segment in kiosk.segments()[:3]:
             path = kiosk.layout.audio(segment.name)
