@@ -78,10 +78,10 @@ def outer_sections() -> Mapping[str, tuple[str, ...]]:
 
 
 def split(place: Place) -> tuple[str, tuple[str, ...]]:
-    """The section that a place is in, and what comes below it."""
+    """The section that a place is in (dotted), and what comes below it."""
     names = tuple(str(part) for part in place)
     depth = 2 if names[0] in outer_sections() and len(names) > 1 else 1
-    return ".".join(names[:depth]), names[depth:]
+    return dotted(names[:depth]), names[depth:]
 
 
 def dotted(place: Place) -> str:

@@ -126,7 +126,7 @@ def _unknown(place: Place) -> Mistake:
     (section, below), known, outer = split(place), known_keys(), outer_sections()
     first, _, inner = section.partition(".")
     likely = meant(place) or ""
-    if inner and section not in known:
+    if first in outer and inner and section not in known:
         what, hint = "unknown section", f"sections of [{first}] are {', '.join(outer[first])}"
         return Mistake(dotted(place), what, f"did you mean [{likely}]?" if likely else hint)
     if not below:

@@ -9,6 +9,7 @@ import pytest
 
 from agent.commands.kiosk import running
 from agent.commands.status import Kept, Situation, Trouble, troubles
+from agent.contract.alerts import Raised
 from agent.errors import KioskError
 from agent.ledger import Tally
 from agent.settings import Device, Mqtt, Settings, Upload
@@ -28,6 +29,16 @@ UPLOADING = Settings(device=Device(site="north", id="room-1"), upload=Upload(tar
 
 def what(situation: Situation, settings: Settings = UPLOADING) -> list[str]:
     return [trouble.what for trouble in troubles(situation, settings)]
+
+
+def test_what_the_courier_has_raised_is_told_once() -> None:
+    hot = Raised("warning", 1, "the processor is hot: 83 °C, more than 80 °C\n  → give it air", 83, 80)
+    assert list(troubles(replace(WELL, alerts={"temperature": hot}), UPLOADING)) == [
+        Trouble("warning, temperature: the processor is hot: 83 °C, more than 80 °C", "give it air")
+    ]
+    picture = replace(PICTURE, state="waiting_for_microphone", trouble="it is gone\n  → replug it")
+    missing = Raised("critical", 1, picture.trouble, 70, 60)
+    assert what(replace(WELL, picture=picture, alerts={"microphone_missing": missing})) == ["it is gone"]
 
 
 def test_when_all_is_well_nothing_is_wrong() -> None:

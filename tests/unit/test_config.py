@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from agent import config
 from agent.config.keys import known_keys, quoted
 from agent.config.lines import key_lines
 from agent.errors import ConfigError, Mistake
+from agent.limits import Alerts
 from agent.settings import Device, Settings
+from agent.units import Duration, Size
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = '[device]\nsite = "north"\nid = "room-12"\n'
@@ -115,6 +118,16 @@ BAD = {
     MINIMAL + "[capture]\nsegment_second = 60": (
         "line 5, capture.segment_second: unknown key\n→ did you mean `segment_seconds` of [spool]?"
     ),
+    MINIMAL + "[alerts.queue_lenght]\nwarning = 1": (
+        "line 4, alerts.queue_lenght: unknown section\n→ did you mean [alerts.queue_length]?"
+    ),
+    MINIMAL + "[alerts.queue_length]\nwarnin = 1": (
+        "line 5, alerts.queue_length.warnin: unknown key\n→ did you mean `warning`?"
+    ),
+    MINIMAL + "[queue_length]\nwarning = 1": (
+        "line 4, queue_length: unknown section\n→ did you mean [alerts.queue_length]?"
+    ),
+    MINIMAL + "[alert.queue_length]\nwarning = 1": "line 4, alert: unknown section\n→ did you mean [alerts]?",
     MINIMAL + "[log]\nzzz = 1": "line 5, log.zzz: unknown key\n→ keys of [log] are level",
     MINIMAL + "[uplaod]\nparallel = 1": "line 4, uplaod: unknown section\n→ did you mean [upload]?",
     'cap = "1GiB"\n' + MINIMAL: "line 1, cap: stands outside its section\n→ `cap` belongs to [spool]",
@@ -588,6 +601,8 @@ documents = st.lists(
 
 
 @settings(max_examples=400)
+@example('0 = 0\n".0" = 0')
+@example('"alerts.queue_length" = 1')
 @given(documents.map(lambda text: MINIMAL + text) | documents | st.text())
 @example("device = 1\n[[spool]]")
 @example("spool = 1\n" + MINIMAL)
@@ -661,3 +676,68 @@ def test_importing_the_configuration_loads_no_validator() -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+class TestAlerts:
+    def parsed(self, text: str) -> Settings:
+        return config.parse(f"{MINIMAL}[alerts.{text}", "config.toml")
+
+    def test_what_is_not_said_keeps_the_default_of_the_table(self) -> None:
+        limits = self.parsed("queue_length]\nwarning = 5").alerts.queue_length
+        assert limits == replace(Alerts().queue_length, warning=5.0)
+
+    def test_a_limit_has_the_unit_of_its_number_or_is_off(self) -> None:
+        assert self.parsed('storage]\nwarning = "1MB"\ncritical = "off"').alerts.storage == replace(
+            Alerts().storage, warning=Size(1_000_000), critical=None
+        )
+        assert self.parsed('credentials]\nwarning = "5m"').alerts.credentials.warning == Duration(300)
+
+    @pytest.mark.parametrize(
+        ("text", "mistake"),
+        [
+            ("queue_length]\nwarning = 30", "critical: 20 isn't worse than the warning at 30\n→ set it above 30, or"),
+            ("queue_length]\nwarning = 20", "critical: 20 isn't worse than the warning at 20\n→ set it above 20, or"),
+            (
+                "upload_success_rate]\nwarning = 80",
+                "critical: 85 isn't worse than the warning at 80\n→ set it below 80",
+            ),
+            (
+                'microphone_missing]\nwarning = "2m"',
+                "critical: 1m isn't worse than the warning at 2m\n→ set it above 2m",
+            ),
+            ("storage]\nwarning = 3", "warning: 3 has no unit\n→ write it in quotes, such as"),
+            ('storage]\nwarning = "10m"', 'warning: "10m" isn\'t a size\n→ '),
+            (
+                'queue_length]\nwarning = "3"',
+                'warning: "3" is text, not a number\n→ write a number without quotes, or "off"',
+            ),
+            ("queue_length]\nwarning = true", "warning: true is a truth value, not a number\n→ "),
+            ("queue_length]\nwarning = nan", "warning: nan isn't a limit\n→ write a number, or"),
+            ("queue_length]\nhysteresis = -1", "hysteresis: -1 is out of range\n→ "),
+            ("queue_length]\nraise_after = 3", "raise_after: 3 has no unit\n→ "),
+        ],
+    )
+    def test_limits_that_make_no_sense_are_refused(self, text: str, mistake: str) -> None:
+        (found,) = mistakes(f"{MINIMAL}[alerts.{text}")
+        assert f"alerts.{text.partition(']')[0]}.{mistake}" in found
+
+    def test_one_mistake_does_not_hide_another_alerts(self) -> None:
+        found = mistakes(MINIMAL + "[alerts.storage]\nwarning = 3\n[alerts.queue_length]\nwarning = 30")
+        assert [each.partition(": ")[0] for each in found] == [
+            "line 5, alerts.storage.warning",
+            "line 6, alerts.queue_length.critical",
+        ]
+
+    def test_a_section_that_is_none_is_refused(self) -> None:
+        assert mistakes(MINIMAL + "[alerts]\nqueue_length = 3") == [
+            (
+                "line 5, alerts.queue_length: is a whole number, not a section\n"
+                "→ write [alerts.queue_length] on a line of its own"
+            )
+        ]
+
+    def test_what_is_shown_reads_back_as_the_same(self) -> None:
+        read = self.parsed('storage]\nwarning = "1MB"\ncritical = "off"\n[alerts.no_signal]\nwarning = -70')
+        shown = config.as_toml(read)
+        assert '[alerts.storage]\nwarning = "1MB"  # default: "100MB"\ncritical = "off"  # default: "500MB"\n' in shown
+        assert config.parse(shown, "shown") == read
