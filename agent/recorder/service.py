@@ -73,6 +73,8 @@ class RecorderService:
             self._vitals,
             self._schedule_allows,
             Drift(settings.capture.rate),
+            # The writer's turns are 2 s apart while nothing is heard: too long for a switch of paths.
+            self._paths.look,
         )
 
     def run(self) -> int:
@@ -179,6 +181,7 @@ class RecorderService:
             spool_bytes=vitals.used_bytes,
             spool_bytes_open=vitals.open_bytes,
             fsync_p99_ms=_p99_ms(list(vitals.sync_seconds)),
+            flags=self._paths.variants,
             drift_ppm=None if vitals.drift_ppm is None else round(vitals.drift_ppm, 1),
         )
         try:
