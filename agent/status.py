@@ -43,6 +43,8 @@ class RecorderStatus:
     """Monotonic time at which this process first heard the room."""
     path: Literal["spool", "direct"] = "spool"
     """Where recordings go: to the card, or to memory, by choice or because the card can't be used."""
+    detour: str = ""
+    """Why they don't go where they should, also part of `trouble` when nothing is worse; empty while they do."""
     run: str | None = None
     segment_seconds: float = 0.0
     """How much of the open segment is there."""

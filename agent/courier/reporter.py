@@ -109,9 +109,9 @@ class Reporter:
         return min(_LOOK_S, (self._due_ns - now_ns) / NS_PER_S)
 
     def _raise_alarm(self, broker: Broker) -> None:
-        """Say that recordings don't go to the card, as long as that is so."""
+        """Say that recordings don't go to the card although they should, as long as that is so."""
         recorder = self._measures.recorder()
-        alarm = recorder.trouble if recorder is not None and recorder.path == "direct" else ""
+        alarm = recorder.detour if recorder is not None and recorder.path == "direct" else ""
         if recorder is None or alarm == self._alarm:
             return
         if alarm:

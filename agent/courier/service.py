@@ -19,6 +19,7 @@ from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
+from agent.flags import overrides
 from agent.ledger import Ledger
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
@@ -35,7 +36,8 @@ class CourierService:
     """Everything the courier is made of."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Raises KioskError for a target that can't be used. Connects to nothing yet."""
+        """Raises KioskError for a target or an environment that can't be used. Connects to nothing yet."""
+        overrides()
         self._settings = settings
         self._clock = clock
         self._stop = threading.Event()

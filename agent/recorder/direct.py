@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final
 
 from agent.errors import KioskError
 from agent.recorder.root import Root, open_root
@@ -24,6 +25,9 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
+_RETRY_S: Final = 5.0
+"""How long to leave memory alone that has failed."""
+
 
 class DirectPath:
     """The spool in memory, and who writes there."""
@@ -36,10 +40,20 @@ class DirectPath:
         self._turns = turns
 
     def recover(self) -> None:
-        """An earlier process may have recorded here, and have been killed at it. Raises CARD_ERRORS or KioskError."""
-        if self.layout.ledger.exists():
-            with self._opened():
-                pass
+        """An earlier process may have recorded here, and have been killed at it. Raises KioskError.
+
+        Memory that can't be used now keeps nobody from recording on the card.
+        """
+        try:
+            if self.layout.ledger.exists():
+                with self._opened():
+                    pass
+        except CARD_ERRORS as error:
+            log.error("what lies in memory can't be recovered now: %s", error)  # noqa: TRY400 (it says enough)
+        except KioskError as error:
+            if not error.retryable:
+                raise
+            log.error("what lies in memory can't be recovered now: %s", error)  # noqa: TRY400 (likewise)
 
     @contextmanager
     def _opened(self) -> Iterator[Root]:
@@ -69,17 +83,21 @@ class Substitute:
         direct: DirectPath,
         cause: str,
         succession: Succession,
-        rest: Callable[[], bool],
-        ended: Callable[[], None],
+        clock: Clock,
+        stop: threading.Event,
+        news: Callable[[], None],
     ) -> None:
-        """`rest` pauses before another attempt; True: there is none, the process is ending. `ended` is called last."""
+        """`stop` says that the process is ending; `news` is called when this thread has failed, and when it ends."""
         self.cause = cause
+        self.failure = ""
+        """Why memory can't be written; empty while it can."""
         self._direct = direct
         self._succession = succession
-        self._rest = rest
-        self._ended = ended
+        self._clock = clock
+        self._stop = stop
+        self._news = news
         self._writer: Writer | None = None
-        self._leaving = False
+        self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._run, name="direct", daemon=True)
 
     def start(self) -> None:
@@ -88,7 +106,7 @@ class Substitute:
 
     def leave(self) -> Succession:
         """Have it end at once; what it leaves."""
-        self._leaving = True
+        self._leaving.set()
         writer = self._writer
         if writer is not None:
             writer.leave()
@@ -102,24 +120,33 @@ class Substitute:
     def writes(self, writer: Writer) -> None:
         """From its own thread: `writer` is the one at work."""
         self._writer = writer
-        if self._leaving:
+        self.failure = ""
+        if self._leaving.is_set():
             writer.leave()
 
     def _run(self) -> None:
         try:
-            self._write()
+            while not self._write():
+                self._news()
+                self._clock.wait(self._leaving, _RETRY_S)
+                if self._leaving.is_set() or self._stop.is_set():
+                    return
         finally:
-            self._ended()
+            self._news()
 
-    def _write(self) -> None:
-        while True:
-            try:
-                self._succession = self._direct.write(self, self._succession)
-                return
-            except CardFailed as failure:
-                log.error("recording in memory failed: %s", failure)  # noqa: TRY400 (a full tmpfs needs no traceback)
-                self._succession = failure.succession
-            except (*CARD_ERRORS, KioskError) as error:
-                log.error("can't record in memory: %s", error)  # noqa: TRY400 (likewise)
-            if self._leaving or self._rest():
-                return
+    def _write(self) -> bool:
+        """True when there is nothing left to write here."""
+        try:
+            self._succession = self._direct.write(self, self._succession)
+        except CardFailed as failure:
+            self._succession = failure.succession
+            self._failed(f"recording in memory failed: {failure}")
+        except (*CARD_ERRORS, KioskError) as error:
+            self._failed(f"can't record in memory: {error}")
+        else:
+            return True
+        return False
+
+    def _failed(self, cause: str) -> None:
+        log.error("%s", cause)
+        self.failure = cause

@@ -42,6 +42,9 @@ _RANKS: Final = {"unsynchronised": 0, "server": 1, "synchronised": 2}
 _SILENT_KINDS: Final = frozenset({"epoch", "home", "merged"})
 """What a ledger says about itself."""
 
+_LONGEST_TOLD: Final = 2000
+"""Entries that the ledger in memory keeps although the card's tells them: half a day of minutes, 2 MiB."""
+
 _NO_ROOM_NS: Final = 10 * NS_PER_S
 """How long files wait in memory when the card has no room for them."""
 
@@ -88,6 +91,8 @@ class Homecoming:
                 home.ledger.count(**{name: value - counted.get(name, 0) for name, value in counters.items()})
                 home.ledger.came_home(epoch, entries[-1].seq if entries else until, counters)
             away.went_home(counters)
+            if entries and entries[-1].seq - away.first() > _LONGEST_TOLD:
+                away.forget_told(entries[-1].seq)
 
     def step(self) -> bool:
         """Bring one file, when there is room for it beside the segment being written. False: none is left."""

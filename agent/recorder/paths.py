@@ -7,14 +7,13 @@ kernel, nobody can move that thread: after 15 s the main thread starts the direc
 finishes what it has whenever the card lets it. The ring is taken from at the very frame each time
 (agent.recorder.succession).
 
-    card   open ─► write ─► (fails, or is taken over) ─► wait ─► open ─► write ─► (not chosen) ─► tend ─► write …
-    direct                   write ───────────────────────────► leaves             write ──────► leaves
+    card   open ─► write ─► (fails, or is stuck) ─► wait ─► open ─► write ─► (not chosen) ─► tend ─► write …
+    direct                   write ──────────────────────► leaves             write ───────► leaves
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -22,23 +21,24 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agent.errors import KioskError
-from agent.flags import OFFLINE_RECORDING, Choice, Variant
+from agent.flags import OFFLINE_RECORDING
 from agent.ledger import Ledger
 from agent.recorder.card import Card
+from agent.recorder.detour import Detour
 from agent.recorder.direct import DirectPath, Substitute
 from agent.recorder.homecoming import Homecoming
 from agent.recorder.ring import Ring, TakenOver
 from agent.recorder.root import Root
 from agent.recorder.succession import CARD_ERRORS, Accounted, CardFailed, Succession
+from agent.recorder.switch import Switch
 from agent.recorder.timekeeper import Timekeeper
 from agent.recorder.turns import Turns
 from agent.recorder.vitals import Vitals
 from agent.recorder.writer import Writer
 from agent.settings import Settings
 from agent.spool import Layout
+from agent.units import NS_PER_S
 from hw.clock import Clock
-
-log = logging.getLogger(__name__)
 
 STALL_S: Final = 15.0
 """DESIGN §3. Real time, whatever clock the recorder lives by: the ring covers it and as much again."""
@@ -49,20 +49,11 @@ RETRY_S: Final = 5.0
 _TEND_S: Final = 30.0
 """How often the spool on the card is looked after while recordings go to memory by choice."""
 
-_CHOSEN: Final = f"{OFFLINE_RECORDING.name} is off"
+_SHUN_NS: Final = 60 * NS_PER_S
+"""How long to leave memory alone that was chosen and couldn't be written."""
 
 _Ending = Literal["closed", "left", "taken over"]
 """How a writer's time on the card ends: with the ring, by choice, or because it was stuck."""
-
-
-def trouble(cause: str, *, direct_chosen: bool) -> str:
-    """What a person should hear about the card failing by `cause`; nothing where recordings don't go there anyway."""
-    if not cause or direct_chosen:
-        return ""
-    return (
-        f"recordings don't go to the card but to memory, and a power cut would cost them: {cause}\n"
-        "  → look at the card: is it full, read-only, dying? Recording goes back to it by itself"
-    )
 
 
 class Paths:
@@ -89,10 +80,8 @@ class Paths:
         self._turns = Turns(ring, clock, vitals, self._after_turn)
         self._direct = DirectPath(settings, runtime, clock, vitals, self._turns)
         self._card = Card(settings, self._direct.layout, clock, vitals)
-        self._choice = Choice(runtime, Layout(settings.spool.path).state)
-        self.variants = self._choice.variants()
-        """What is chosen, by flag."""
-        self._looking = threading.Lock()
+        self.switch = Switch(runtime, Layout(settings.spool.path).state)
+        self._detour = Detour()
         self._news = threading.Event()
         """Wakes the card's thread while it has nothing to write."""
         self._changing = threading.Lock()
@@ -103,9 +92,8 @@ class Paths:
         self._left: Succession | None = None
         """What the last writer left, until the next goes on with it."""
         self._substitute: Substitute | None = None
-        self._cause = ""
-        """Why the card can't be used; empty while it can."""
-        self._told = ("", False)
+        self._memory_from_ns = 0
+        """Memory isn't tried before: it was chosen, and failed."""
 
     @property
     def path(self) -> Literal["spool", "direct"]:
@@ -115,11 +103,7 @@ class Paths:
     @property
     def trouble(self) -> str:
         """Why recordings don't go where they should, for a person; empty while they do."""
-        return trouble(self._cause, direct_chosen=self._direct_chosen)
-
-    @property
-    def _direct_chosen(self) -> bool:
-        return self.variants[OFFLINE_RECORDING.name].name == "off"
+        return self._detour.trouble(direct_chosen=self.switch.direct)
 
     def lock(self) -> None:
         """Make sure that no other recorder serves this spool. Raises KioskError."""
@@ -127,14 +111,9 @@ class Paths:
 
     def look(self) -> None:
         """See whether something else is chosen; then whoever waits begins with it at once. From any thread, often."""
-        with self._looking:
-            variants = self._choice.variants()
-            if variants == self.variants:
-                return
-            self.variants = variants
-        log.info("flags: %s", ", ".join(map(_told, variants.items())))
-        self._news.set()
-        self._ring.nudge()
+        if self.switch.look():
+            self._news.set()
+            self._ring.nudge()
 
     def run(self) -> None:
         """The card's thread, until the ring is closed. Raises KioskError when the spool can never be used."""
@@ -168,12 +147,12 @@ class Paths:
                 return
             cause = f"the card hasn't answered for {STALL_S:.0f} s"
             if self._substitute is not None:
-                self._tell(self._cause or cause)
+                self._detour.card_is_slow(cause, direct_chosen=self.switch.direct)
                 return
             self._ring.hand_to(self)
             succession = writer.surrender() if writer is not None else self._left or Succession(None)
             if succession is not None:
-                self._tell(cause)
+                self._detour.card_fails(cause, direct_chosen=self.switch.direct)
                 self._substitute_for(cause, succession)
 
     # The card's thread.
@@ -185,7 +164,7 @@ class Paths:
             self._direct.recover()
             homecoming.tell()
         while True:
-            if self._direct_chosen and not self._stop.is_set():
+            if self._direct_wanted and not self._stop.is_set():
                 self._stay_direct(root, homecoming)
             self._come_home(root, homecoming)
             ending = self._serve(root, homecoming)
@@ -196,16 +175,17 @@ class Paths:
                 return False
 
     def _stay_direct(self, root: Root, homecoming: Homecoming) -> None:
-        """Look after the card while recordings go to memory, until they shan't any more or the process ends."""
+        """Look after the card while recordings go to memory, until they shan't or can't any more."""
         with self._changing:
-            substitute = self._substitute or self._substitute_for(_CHOSEN, self._left or _after(root.ledger))
+            succession = self._left or _after(root.ledger)
+            substitute = self._substitute or self._substitute_for(f"{OFFLINE_RECORDING.name} is off", succession)
         timekeeper = Timekeeper(root.ledger, self._clock)
         while True:
             self._news.clear()
-            if self._stop.is_set():
-                substitute.join()
-                return
-            if not self._direct_chosen:
+            if substitute.failure:
+                self._memory_from_ns = self._clock.monotonic_ns() + _SHUN_NS
+                self._detour.memory_fails(substitute.failure)
+            if self._stop.is_set() or not self._direct_wanted:
                 return
             self._busy_since_s = time.monotonic()
             timekeeper.check()
@@ -213,8 +193,11 @@ class Paths:
             homecoming.tell()
             with root.ledger.transaction():
                 root.retention.commit_removals()
-            self._busy_since_s, self._cause = None, ""
+            self._busy_since_s = None
+            self._detour.card_works()
             self._clock.wait(self._news, _TEND_S)
+            if not substitute.failure:
+                self._detour.memory_works()
 
     def _come_home(self, root: Root, homecoming: Homecoming) -> None:
         """Have the direct writer end, if there is one, and take over its account."""
@@ -237,12 +220,13 @@ class Paths:
             if self._substitute is not None:
                 return "taken over"
             self._writer = writer = self._turns.writer(root, self._left)
-            self._left, self._busy_since_s, self._cause, self._card.served = None, None, "", True
+            self._left, self._busy_since_s, self._card.served = None, None, True
+        self._detour.card_works()
         coming = True
 
         def between() -> None:
             nonlocal coming
-            if self._direct_chosen:
+            if self._direct_wanted:
                 writer.leave()
             elif coming:
                 coming = homecoming.step()
@@ -259,6 +243,11 @@ class Paths:
         self._left = writer.succession()
         return "left"
 
+    @property
+    def _direct_wanted(self) -> bool:
+        """Whether recordings are to go to memory, and nothing speaks against it."""
+        return self.switch.direct and self._clock.monotonic_ns() >= self._memory_from_ns
+
     def _after_turn(self) -> None:
         self.look()
         self._turned()
@@ -267,25 +256,15 @@ class Paths:
 
     def _go_direct(self, cause: str, succession: Succession | None = None) -> None:
         with self._changing:
-            self._tell(cause)
+            self._detour.card_fails(cause, direct_chosen=self.switch.direct)
             if self._substitute is None:
                 self._ring.hand_to(self)
                 self._substitute_for(cause, succession or self._left or Succession(None))
 
-    def _tell(self, cause: str) -> None:
-        self._cause = cause
-        if (cause, self._direct_chosen) == self._told:
-            return
-        self._told = (cause, self._direct_chosen)
-        if self._direct_chosen:
-            log.warning("the card fails; recordings go to memory anyway, as is chosen: %s", cause)
-        else:
-            log.error("recordings can't go to the card, they stay in memory until it is back: %s", cause)
-
     def _substitute_for(self, cause: str, succession: Succession) -> Substitute:
         self._left = None
-        self._substitute = substitute = Substitute(
-            self._direct, cause, succession, lambda: self._clock.wait(self._stop, RETRY_S), self._news.set
+        substitute = self._substitute = Substitute(
+            self._direct, cause, succession, self._clock, self._stop, self._news.set
         )
         substitute.start()
         return substitute
@@ -295,8 +274,3 @@ def _after(ledger: Ledger) -> Succession:
     """For a writer in memory that begins where the card's ledger ends."""
     last = ledger.last_end()
     return Succession(Accounted(*last) if last else None)
-
-
-def _told(choice: tuple[str, Variant]) -> str:
-    name, variant = choice
-    return f"{name} is {variant.name} ({variant.source})"
