@@ -291,3 +291,42 @@ def test_carrying_home_may_begin_while_memory_is_still_written(kiosk: Kiosk) -> 
     kiosk.bring_home()
     np.testing.assert_array_equal(everything(kiosk.card, kiosk.card.ledger), np.concatenate([PLAYED, noise(3, seed=9)]))
     assert read(kiosk.card.ledger).faults == []
+
+
+def test_memory_lets_go_of_an_account_that_the_card_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recordings may go to memory for months."""
+    monkeypatch.setattr(homecoming, "_LONGEST_TOLD", 20)
+    clock = FakeClock()
+    card = WriterRoom(settings(tmp_path / "card"), clock)
+    memory = WriterRoom(settings(tmp_path / "memory"), clock)
+    kiosk = Kiosk(card, memory)
+    coming, played = kiosk.homecoming(), noise(60)
+    most_entries = most_segments = 0
+    for turn in range(30):
+        memory.hear(played[2 * turn * RATE : (2 * turn + 2) * RATE])
+        if turn % 5 == 0:
+            memory.ring.interrupt("overrun", clock.monotonic_ns())
+            memory.writer.step()
+        for segment in list(memory.ledger.kept("pending", limit=1)):
+            if turn < 20:
+                memory.ledger.acknowledge(segment.name, "stored")
+        memory.retention.tidy()
+        with memory.ledger.transaction():
+            memory.retention.commit_removals()
+        coming.tell()
+        most_entries = max(most_entries, len(list(memory.ledger.entries())))
+        most_segments = max(most_segments, len(kept(memory.ledger)))
+    memory.writer.leave()
+    assert not memory.writer.step()
+    assert len(list(card.ledger.segments())) >= 30
+    assert most_entries <= 30
+    assert most_segments <= 12, "what waits for upload, and what the account was about lately"
+    kiosk.bring_home()
+    assert read(card.ledger).faults == []
+    assert card.ledger.broken_link() is None
+    told = kept(card.ledger)
+    assert [segment.state for segment in told] == ["acknowledged"] * 20 + ["pending"] * (len(told) - 20)
+    np.testing.assert_array_equal(everything(card, card.ledger), played[-sum(each.frames for each in told[20:]) :])
+    assert sum(segment.frames for segment in told) == len(played)
+    card.ledger.close()
+    memory.ledger.close()
