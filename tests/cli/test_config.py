@@ -119,7 +119,8 @@ def test_without_online_nobody_is_asked(kiosk: Kiosk) -> None:
 def test_a_flag_in_the_environment_that_can_not_be_obeyed_is_said_before_anything_is_done(
     kiosk: Kiosk, variable: str, command: list[str]
 ) -> None:
-    answer = kiosk.run(*command, **{variable: "maybe"})
+    kiosk.environment[variable] = "maybe"
+    answer = kiosk.run(*command)
     assert (answer.status, answer.out) == (2, "")
     assert answer.err.count("\n") == 2, answer.err
     assert f"read environment {variable}: " in answer.err
@@ -129,10 +130,12 @@ def test_a_flag_in_the_environment_that_can_not_be_obeyed_is_said_before_anythin
 
 def test_a_check_for_programs_names_the_variable(kiosk: Kiosk) -> None:
     variable = "KIOSK_RECORDER_FLAG_OFFLINE_RECORDING"
-    answer = kiosk.run("config", "check", "--json", **{variable: "maybe"})
+    kiosk.environment[variable] = "maybe"
+    answer = kiosk.run("config", "check", "--json")
     assert answer.status == 2
     (mistake,) = answer.json()["mistakes"]
     assert mistake["key"] == variable
     assert '"maybe" is no variant of offline_recording' in mistake["cause"]
     assert 'use "on" or "off"' in mistake["hint"]
-    assert kiosk.run("config", "check", **{variable: "off"}).status == 0
+    kiosk.environment[variable] = "off"
+    assert kiosk.run("config", "check").status == 0

@@ -23,9 +23,14 @@ from agent.flags import write_variants
 from agent.ledger import Boot, ClockState, Gap, Ledger, Segment
 from agent.recorder.detour import trouble
 from agent.recorder.paths import Paths
+from agent.recorder.retention import Retention
 from agent.recorder.ring import Ring
+from agent.recorder.root import Root
 from agent.recorder.segment import SegmentWriter
+from agent.recorder.succession import Succession
+from agent.recorder.turns import Turns
 from agent.recorder.vitals import Vitals
+from agent.recorder.writer import Writer
 from agent.settings import Capture, Settings
 from agent.spool import Layout
 from agent.timeline import read
@@ -44,10 +49,13 @@ BOTH_WAYS = ["off", "on"]
 
 
 class PatientClock(FakeClock):
-    """Whoever waits, waits for the event: time passes when the test says so."""
+    """Whoever waits, waits for the event: time passes when the test says so. What is rare is frequent."""
+
+    longest_s = 0.02
+    """Real time."""
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        return event.wait(min(seconds, 0.02))
+        return event.wait(min(seconds, self.longest_s))
 
 
 class Kiosk:
@@ -79,7 +87,7 @@ class Kiosk:
         (self.root / "run").mkdir(exist_ok=True)
         self.paths = Paths(self.settings, self.ring, clock, self.vitals, self.root / "run", self.stop, lambda: None)
         self.paths.lock()
-        self._thread = threading.Thread(target=self._guarded)
+        self._thread = threading.Thread(target=self._guarded, name="card")
         self._thread.start()
 
     def _guarded(self) -> None:
@@ -244,7 +252,7 @@ def test_a_switch_there_and_back_costs_no_frame_and_opens_no_gap(kiosk: Kiosk, s
 
 def test_one_that_waits_for_audio_in_vain_is_woken_for_a_switch(kiosk: Kiosk) -> None:
     kiosk.hear(1)
-    waiting_s = 3600
+    kiosk.clock.longest_s = waiting_s = 3600
     for variant in BOTH_WAYS * 5:
         # Nothing is heard, and no turn would come for long.
         kiosk.ring.take = _patient(kiosk.ring, waiting_s)  # type: ignore[method-assign, assignment]
@@ -285,6 +293,51 @@ def test_the_account_is_on_the_card_before_its_writer_goes_on(kiosk: Kiosk) -> N
         told = list(ledger.segments())
     assert sum(segment.seconds for segment in told) == 11
     assert any(not segment.present for segment in told)
+    kiosk.end()
+    kiosk.assert_all_is_there()
+
+
+def test_the_next_writer_begins_where_its_own_ledger_ends(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens from its first turn on is entered in order."""
+    make, meet = Turns.writer, list[bool]()
+
+    def checked(turns: Turns, root: Root, succession: Succession | None) -> Writer:
+        if root.layout.root == kiosk.card.root and succession is not None and succession.accounted is not None:
+            meet.append(root.ledger.last_end() == (succession.accounted.boot, succession.accounted.end_ns))
+        return make(turns, root, succession)
+
+    monkeypatch.setattr(Turns, "writer", checked)
+    for variant in BOTH_WAYS * 3:
+        kiosk.hear(2)
+        kiosk.choose(variant)
+    kiosk.end()
+    assert meet == [True] * 3
+
+
+def test_a_card_that_fails_again_while_it_is_looked_after_is_told_again(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tidy, tidied = Retention.tidy, threading.Event()
+    failing = False
+
+    def tidying(retention: Retention) -> None:
+        if failing and threading.current_thread().name == "card":
+            raise OSError(errno.EIO, "Input/output error")
+        tidy(retention)
+        tidied.set()
+
+    monkeypatch.setattr(Retention, "tidy", tidying)
+    kiosk.choose("off")
+    for times in (1, 2):
+        failing = True
+        eventually(lambda: caplog.text.count("recordings go to memory anyway") == times, "it is said")  # noqa: B023
+        failing = False
+        tidied.clear()
+        eventually(tidied.is_set, "it is looked after")
+        tidied.clear()
+        eventually(tidied.is_set, "and goes on being so")
+    kiosk.choose("on")
+    kiosk.hear(2)
     kiosk.end()
     kiosk.assert_all_is_there()
 
