@@ -21,12 +21,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from agent.ledger import Boot, Entry, Gap, Ledger, Segment, State
+from agent.ledger import Boot, Entry, Gap, Ledger, LedgerMissing, Segment, State
 from agent.recorder.removal import remove_files
 from agent.recorder.root import Root
 from agent.recorder.segment import move_into_sealed
@@ -54,11 +55,23 @@ def cuts_for_card(direct: Layout, clock: Clock) -> list[Cut]:
 
     Where a segment was gone on with elsewhere, only its beginning counts; a copy that was cut short doesn't count.
     """
-    if not direct.ledger.exists():
-        return []
-    with Ledger(direct.ledger, clock, read_only=True) as away:
+    with _ledger_of(direct, clock, read_only=True) as away:
+        if away is None:
+            return []
         copies = {segment.name: 0 for segment in away.segments()}
         return [Cut(name, frames) for name, frames in (copies | away.cuts()).items()]
+
+
+@contextmanager
+def _ledger_of(direct: Layout, clock: Clock, *, read_only: bool = False) -> Iterator[Ledger | None]:
+    """The one in memory; None when there is none, or its writer hasn't come further than to begin one."""
+    try:
+        ledger = Ledger(direct.ledger, clock, read_only=read_only)
+    except LedgerMissing:
+        yield None
+        return
+    with ledger:
+        yield ledger
 
 
 class Homecoming:
@@ -74,10 +87,10 @@ class Homecoming:
 
     def tell(self) -> None:
         """Repeat the account up to now, also while the other spool is still written."""
-        if not self._direct.ledger.exists():
-            return
         home = self._home
-        with Ledger(self._direct.ledger, self._clock) as away:
+        with _ledger_of(self._direct, self._clock) as away:
+            if away is None:
+                return
             epoch = away.epoch()
             until, counted = home.ledger.home_until(epoch)
             entries = [entry for entry in away.entries(until) if entry.kind not in _SILENT_KINDS]
@@ -98,10 +111,10 @@ class Homecoming:
         """Bring one file, when there is room for it beside the segment being written. False: none is left."""
         if self._clock.monotonic_ns() < self._not_before_ns:
             return True
-        if not self._direct.ledger.exists():
-            return False
         self.tell()
-        with Ledger(self._direct.ledger, self._clock) as away:
+        with _ledger_of(self._direct, self._clock) as away:
+            if away is None:
+                return False
             waiting = [segment for segment in away.kept() if self._may_go(segment)]
             here = [segment for segment in waiting if not self._is_missed(segment)]
             self._let_go(away, here)

@@ -15,6 +15,7 @@ from agent.recorder import homecoming
 from agent.recorder.homecoming import Homecoming, cuts_for_card
 from agent.recorder.rebuild import open_recovered
 from agent.recorder.root import Root, open_root
+from agent.spool import Layout
 from agent.timeline import read
 from agent.units import Size
 from tests.clocks import FakeClock
@@ -330,3 +331,17 @@ def test_memory_lets_go_of_an_account_that_the_card_has(tmp_path: Path, monkeypa
     assert sum(segment.frames for segment in told) == len(played)
     card.ledger.close()
     memory.ledger.close()
+
+
+def test_a_ledger_in_memory_that_was_only_begun_has_nothing_to_tell(tmp_path: Path) -> None:
+    card = WriterRoom(settings(tmp_path / "card"), FakeClock())
+    memory = Layout(tmp_path / "memory")
+    coming = Homecoming(memory, Kiosk(card, card).home, card.clock)
+    for begun in (False, True):
+        if begun:
+            memory.create()
+            memory.ledger.touch()
+        assert cuts_for_card(memory, card.clock) == []
+        coming.tell()
+        assert not coming.step()
+    card.end()

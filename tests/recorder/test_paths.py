@@ -250,7 +250,7 @@ def test_a_switch_there_and_back_costs_no_frame_and_opens_no_gap(kiosk: Kiosk, s
     assert not list(kiosk.card.quarantine.iterdir())
 
 
-def test_one_that_waits_for_audio_in_vain_is_woken_for_a_switch(kiosk: Kiosk) -> None:
+def test_one_that_waits_for_audio_in_vain_is_woken_for_a_switch(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
     kiosk.hear(1)
     kiosk.clock.longest_s = waiting_s = 3600
     for variant in BOTH_WAYS * 5:
@@ -259,6 +259,7 @@ def test_one_that_waits_for_audio_in_vain_is_woken_for_a_switch(kiosk: Kiosk) ->
         kiosk.choose(variant)
     kiosk.ring.close()
     kiosk.end()
+    assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
     kiosk.assert_all_is_there()
 
 
@@ -308,7 +309,7 @@ def test_the_next_writer_begins_where_its_own_ledger_ends(kiosk: Kiosk, monkeypa
 
     monkeypatch.setattr(Turns, "writer", checked)
     for variant in BOTH_WAYS * 3:
-        kiosk.hear(2)
+        kiosk.hear(3)
         kiosk.choose(variant)
     kiosk.end()
     assert meet == [True] * 3
