@@ -6,16 +6,13 @@ Everything heavy is imported by the command that needs it, so that `record` star
 from __future__ import annotations
 
 import os
-import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from agent import __version__
-from agent.commands.output import complain, say
-from agent.errors import EXIT_FOUND_WRONG, EXIT_UNUSABLE, KioskError
+from agent.terminal import lead, say
 
 _DEBUG = "KIOSK_RECORDER_DEBUG"
 
@@ -281,30 +278,7 @@ def config_schema() -> None:
 
 def main() -> NoReturn:
     """Run one command and exit with its status."""
-    try:
-        try:
-            app(prog_name="kiosk-recorder")
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has gone; the interpreter would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FOUND_WRONG)  # as typer does when it notices first
-    except KioskError as error:
-        complain(str(error))
-        if os.environ.get(_DEBUG):
-            traceback.print_exc()
-    except Exception as error:  # noqa: BLE001 (the last place that can tell a person)
-        _tell_unexpected(error)
-    sys.exit(EXIT_UNUSABLE)
-
-
-def _tell_unexpected(error: Exception) -> None:
-    if os.environ.get(_DEBUG):
-        traceback.print_exc()
-        return
-    complain(f"unexpected: {type(error).__name__}: {error}")
-    complain("  → this is a fault of the program: run it again with --debug and report what it prints")
+    lead(lambda: app(prog_name="kiosk-recorder"), _DEBUG)
 
 
 if __name__ == "__main__":

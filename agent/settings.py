@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 from annotated_types import Ge, Le
 
 from agent.contract.names import Named
+from agent.contract.signed import PublicKey
 from agent.hours import ALWAYS, Hours, Week
 from agent.units import ByteRate, Duration, MisreadError, Size
 
@@ -27,6 +28,9 @@ _SECTION: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
 Name = Annotated[str, Named()]
 """Matches `agent.contract.names.NAME`."""
+
+AdminKey = Annotated[str, PublicKey()]
+"""The public half of a signing key: "ed25519:…"."""
 
 
 class _EmptyIsNone:
@@ -211,6 +215,36 @@ class Mqtt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """Who may steer this kiosk."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    admin_keys: tuple[AdminKey, ...] = ()
+    """Public keys of the admins whose commands count; `kiosk-fleet keys` makes them. [] obeys nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Whose feature flags count."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    keys: tuple[AdminKey, ...] = ()
+    """Public keys that may sign flag documents; [] leaves every flag at its default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """For those who watch the machine itself."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    textfile: OptionalPath = None
+    """A file for node_exporter's textfile collector, such as "/run/prometheus/kiosk.prom"; "" writes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """What goes to standard error (and so to the journal)."""
 
@@ -233,6 +267,9 @@ class Settings:
     spool: Spool = field(default_factory=Spool)
     upload: Upload = field(default_factory=Upload)
     mqtt: Mqtt = field(default_factory=Mqtt)
+    commands: Commands = field(default_factory=Commands)
+    flags: Flags = field(default_factory=Flags)
+    export: Export = field(default_factory=Export)
     log: Log = field(default_factory=Log)
 
     def on_direct_path(self, root: Path) -> Settings:

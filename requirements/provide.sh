@@ -51,12 +51,14 @@ install_packages() {
     # A third-party source that is out of order must not keep us from Debian's: installing decides.
     apt-get -q update || true
     DEBIAN_FRONTEND=noninteractive apt-get -qy -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
-    if [[ " $* " == *' mosquitto '* ]]; then
-        # Debian starts a broker for the whole machine with the package. Nobody asked for that one: ours run on ports
-        # of their own, for as long as they are needed.
-        service mosquitto stop || true
-        update-rc.d mosquitto disable
-    fi
+    local service
+    for service in mosquitto prometheus-node-exporter; do
+        [[ " $* " == *" $service "* ]] || continue
+        # Debian starts one for the whole machine with the package. Nobody asked for that one: ours run on ports of
+        # their own, for as long as they are needed.
+        service "$service" stop || true
+        update-rc.d "$service" disable
+    done
 }
 
 # Usage: need_packages PACKAGE…

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
-from agent.commands.output import painter, say, say_json
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, ConfigError, KioskError, Mistake
 from agent.flags import overrides
 from agent.settings import Settings
+from agent.terminal import painter, say, say_json
 
 if TYPE_CHECKING:
     from agent.courier.probe import Finding

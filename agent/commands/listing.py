@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from agent.commands.kiosk import Kiosk, open_ledger
-from agent.commands.output import Style, painter, say, say_json_list
 from agent.commands.times import iso, local
 from agent.errors import EXIT_GOOD, KioskError
 from agent.ledger import Boot, Segment, State
+from agent.terminal import Style, painter, say, say_json_list
 from agent.units import human_bytes, human_seconds
 
 _STYLES: dict[State, Style] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from agent.commands.output import complain, say, say_json
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
+from agent.terminal import complain, say, say_json
 from hw.alsa import microphones
 
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 import soundfile
 
 from agent.commands.kiosk import Kiosk, find
-from agent.commands.output import counted, painter, say, say_json
 from agent.errors import EXIT_GOOD, KioskError
 from agent.mending import Readable, readable
 from agent.spool import AUDIO_SUFFIX, PART_SUFFIX, SegmentFile, SegmentName, files_below
+from agent.terminal import counted, painter, say, say_json
 from agent.units import human_seconds
 
 _FORMATS: Final = {".flac": "FLAC", ".wav": "WAV"}

@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from agent.commands.output import Style, painter
 from agent.commands.starting import Role, ending_with_parent, lean_command, lean_environment
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE
 from agent.handover import hand_over
 from agent.settings import Settings
+from agent.terminal import Style, painter
 from agent.units import human_seconds
 
 _FIRST_DELAY_S: Final = 1.0

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from agent.commands.kiosk import Kiosk, open_ledger, process_of
-from agent.commands.output import counted, painter, say, say_json
 from agent.commands.starting import Role
 from agent.commands.times import iso, local
 from agent.contract.keys import utc
@@ -17,6 +16,7 @@ from agent.hours import is_open
 from agent.ledger import ClockState, Ledger, LedgerDamaged, State, Tally
 from agent.settings import Settings
 from agent.status import FarEnd, RecorderState, RecorderStatus, read_courier_status, read_status, runtime_directory
+from agent.terminal import counted, painter, say, say_json
 from agent.units import NS_PER_S, human_bytes, human_seconds
 
 _STALE_S: Final = 8.0

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.commands.kiosk import Kiosk, open_ledger
-from agent.commands.output import counted, painter, say, say_json
 from agent.commands.times import iso, local
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
 from agent.ledger import Boot
+from agent.terminal import counted, painter, say, say_json
 from agent.timeline import Account, Fault, Interval, Timeline, power_off_seconds, read
 from agent.units import human_seconds
 

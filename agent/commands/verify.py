@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from agent.commands.kiosk import Kiosk, open_ledger, running
-from agent.commands.output import counted, painter, say, say_json
 from agent.commands.timeline import told
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
 from agent.inspection import Finding, Inspection
 from agent.ledger import Ledger, LedgerDamaged
 from agent.spool import files_below
+from agent.terminal import counted, painter, say, say_json
 from agent.timeline import read
 from agent.units import human_bytes
 

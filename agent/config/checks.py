@@ -201,5 +201,6 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
     (places.broker_is_reached_safely, ("mqtt.url",)),
     (places.broker_keys_belong_together, ("mqtt",)),
     (places.broker_files_are_absolute, ("mqtt",)),
+    (places.metrics_go_where_they_are_looked_for, ("export.textfile", "spool.path")),
     (places.secrets_are_private, ("mqtt",)),
 )

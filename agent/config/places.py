@@ -135,6 +135,22 @@ def broker_files_are_absolute(settings: Settings) -> Iterator[Mistake]:
             yield from _not_absolute(f"mqtt.{name}", path)
 
 
+def metrics_go_where_they_are_looked_for(settings: Settings) -> Iterator[Mistake]:
+    """node_exporter reads what ends in ".prom"."""
+    path = settings.export.textfile
+    if path is None:
+        return
+    yield from _not_absolute("export.textfile", path)
+    if path.suffix != ".prom":
+        yield Mistake(
+            "export.textfile",
+            f"{shown('export.textfile', str(path))} would not be read by node_exporter",
+            'end it in ".prom", in the directory that --collector.textfile.directory names',
+        )
+    elif path.is_relative_to(settings.spool.path):
+        yield Mistake("export.textfile", "lies inside spool.path", "choose a directory in memory, such as below /run")
+
+
 def secrets_are_private(settings: Settings) -> Iterator[Mistake]:
     """Files with secrets are for their owner alone. One that is missing or out of sight is for its user to miss."""
     for key, path in (("mqtt.password_file", settings.mqtt.password_file), ("mqtt.key", settings.mqtt.key)):

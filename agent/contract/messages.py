@@ -1,6 +1,7 @@
-"""What a kiosk says over MQTT, and where (DESIGN §7).
+"""What kiosks and fleet say over MQTT, and where (DESIGN §7).
 
-All topics of one kiosk lie below `kiosk/v1/{site}/{device}/`; all payloads but `status` are JSON objects.
+All topics of one kiosk lie below `kiosk/v1/{site}/{device}/`; all payloads but `status` are JSON objects. What is said
+to all kiosks lies below `kiosk/v1/_fleet/`, which no site can be called.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from agent.contract.metrics import NAMES
 
 ROOT: Final = "kiosk/v1"
 
+FLAGS: Final = f"{ROOT}/_fleet/flags"
+"""The flag document, signed and retained."""
+ROLLOUT: Final = f"{ROOT}/_fleet/rollout"
+"""Where a roll-out stands, signed and retained."""
+
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 
@@ -23,6 +29,8 @@ TELEMETRY_EXPIRES_S: Final = 150
 """A retained picture of a kiosk that is gone must not pass for the present one."""
 
 Value = float | int | str | None
+
+Severity = Literal["warning", "critical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,9 @@ class Topics:
         self.status = f"{self.base}/status"
         self.birth = f"{self.base}/birth"
         self.telemetry = f"{self.base}/telemetry"
+        self.event = f"{self.base}/event"
+        self.command = f"{self.base}/cmd"
+        self.result = f"{self.base}/cmd/result"
 
     def alert(self, name: str) -> str:
         """Where one alert is said while it is raised."""
@@ -71,15 +82,44 @@ def telemetry(topics: Topics, values: Mapping[str, Value], *, wall_ns: int, seq:
     return Message(topics.telemetry, _encoded(picture), qos=0, retain=True, expires_s=TELEMETRY_EXPIRES_S)
 
 
-def alert(topics: Topics, name: str, *, severity: Literal["warning", "critical"], since_ns: int, text: str) -> Message:
-    """Something is wrong, since a wall time; retained until it's `cleared`."""
-    content = {"severity": severity, "since": timestamp(since_ns), "text": text}
+def alert(
+    topics: Topics,
+    name: str,
+    *,
+    severity: Severity,
+    since_ns: int,
+    text: str,
+    value: Value = None,
+    threshold: float | None = None,
+) -> Message:
+    """Something is wrong, since a wall time; retained until it's `cleared`.
+
+    `value` is what the alert looks at and `threshold` the limit it passed, where there is one.
+    """
+    content = {
+        "severity": severity,
+        "since": timestamp(since_ns),
+        "value": value,
+        "threshold": threshold,
+        "text": text,
+    }
     return Message(topics.alert(name), _encoded(content), qos=1, retain=True)
 
 
 def cleared(topics: Topics, name: str) -> Message:
     """The alert is over: nothing is retained any more."""
     return Message(topics.alert(name), b"", qos=1, retain=True)
+
+
+def event(topics: Topics, name: str, *, key: str, wall_ns: int, facts: Mapping[str, Any]) -> Message:
+    """Something happened at a wall time. `key` (in the message: `id`) is the same however often it is said."""
+    content = {"id": key, "ts": timestamp(wall_ns), "event": name, **facts}
+    return Message(topics.event, _encoded(content), qos=1, retain=False)
+
+
+def result(topics: Topics, content: Mapping[str, Any]) -> Message:
+    """What became of a command."""
+    return Message(topics.result, _encoded(content), qos=1, retain=False)
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,7 +35,20 @@ _KEEPALIVE_S = 20
 """Twice that is how long a vanished broker goes unnoticed, half as much again how long a vanished kiosk does."""
 _LONGEST_RECONNECT_S = (20, 30)
 """Each kiosk takes its own from this range: a fleet that lost its broker together must not come back together."""
+Sent = MQTTMessageInfo
+"""What becomes of a message on its way: `is_published()` once the broker has it."""
+
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One message from the fleet."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    """The broker had it before this kiosk subscribed."""
 
 
 class Broker:
@@ -71,11 +85,12 @@ class Broker:
         if will is not None:
             self._client.will_set(will.topic, will.payload, will.qos, will.retain)
 
-    def listen(self, topic: str, heard: Callable[[str, bytes], None]) -> None:
+    def listen(self, topic: str, heard: Callable[[Heard], None]) -> None:
         """Subscribe to `topic`, at each connection. Call it before `start`; `heard` is called on paho's thread."""
         self._subscriptions.append(topic)
         self._client.message_callback_add(
-            topic, lambda _client, _data, message: heard(message.topic, bytes(message.payload))
+            topic,
+            lambda _client, _data, message: heard(Heard(message.topic, bytes(message.payload), bool(message.retain))),
         )
 
     def start(self) -> None:
@@ -99,7 +114,7 @@ class Broker:
         """The number of the present connection, 0 without one: at a new one we must say who we are."""
         return self._sessions if self._welcomed else 0
 
-    def publish(self, message: Message) -> MQTTMessageInfo | None:
+    def publish(self, message: Message) -> Sent | None:
         """Hand a message over to the connection; None, and nothing is kept, when there is none."""
         if not self.connected:
             return None

@@ -8,13 +8,20 @@ import threading
 from functools import partial
 from types import FrameType
 
+from agent.contract.messages import Topics
 from agent.courier.activity import Activity
+from agent.courier.alarms import Alarms
 from agent.courier.crew import Crew
+from agent.courier.events import Events
 from agent.courier.measures import Measures
+from agent.courier.monitor import Monitor
 from agent.courier.pace import Pace
+from agent.courier.presence import Presence
 from agent.courier.reporter import Reporter
 from agent.courier.stock import Stocktaker, stock_in_memory
 from agent.courier.targets import open_target
+from agent.courier.telling import Alerts, Telemetry
+from agent.courier.textfile import TextFile
 from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines
@@ -60,19 +67,17 @@ class CourierService:
                 tell = partial(self._troubles.tell, name)
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
-        self._reporter = (
-            Reporter(
-                settings,
-                self._stocktaker.ask,
-                lambda: stock_in_memory(self._direct, clock),
-                Measures(settings, activity, clock, runtime),
-                partial(self._troubles.tell, "broker"),
-                clock,
-                self._stop,
-            )
-            if settings.mqtt.url
-            else None
+        self._monitor = Monitor(
+            self._stocktaker.ask,
+            lambda: stock_in_memory(self._direct, clock),
+            Measures(settings, activity, clock, runtime),
+            Alarms(clock),
+            clock,
+            self._stop,
         )
+        if settings.export.textfile is not None:
+            self._monitor.keep = TextFile(settings.export.textfile, settings.device).write
+        self._reporter = self._make_reporter() if settings.mqtt.url else None
 
     def run(self) -> int:
         """Upload and report until SIGTERM or SIGINT. The exit status: not good only when a thread died."""
@@ -88,9 +93,10 @@ class CourierService:
             log.info("uploads go to %s", self._target.describe())
         for name, uploads in self._uploads.items():
             uploads.start(crew, name)
+        crew.start("stocktaker", self._stocktaker.run)
+        crew.start("monitor", self._monitor.run)
         if self._reporter is not None:
-            crew.start("stocktaker", self._stocktaker.run)
-            crew.start("reporter", self._reporter.run)
+            self._reporter.start(crew)
         self._stop.wait()
         self._say_goodbye(crew)
         lock.close()
@@ -119,8 +125,28 @@ class CourierService:
         for uploads in self._uploads.values():
             uploads.stop()
         self._stocktaker.wake()
+        self._monitor.wake()
         if self._reporter is not None:
             self._reporter.wake()
+
+    def _make_reporter(self) -> Reporter:
+        device, monitor = self._settings.device, self._monitor
+        topics = Topics(device.site, device.id)
+        events = Events(topics, self._clock)
+        reporter = Reporter(
+            self._settings,
+            quick=[
+                Presence(self._settings, self._clock),
+                Telemetry(topics, monitor),
+                Alerts(topics, monitor, ("direct_path",)),
+            ],
+            desk=[events],
+            tell=partial(self._troubles.tell, "broker"),
+            clock=self._clock,
+            stop=self._stop,
+        )
+        monitor.changed = events.noted = reporter.wake
+        return reporter
 
     def _heed_signals(self) -> None:
         def heed(_number: int, _frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 
 from agent.contract.messages import Topics
 from agent.courier.broker import Broker as Line
+from agent.courier.broker import Heard
 from agent.demo.kiosk import DEVICE, SITE, News
 from agent.demo.servers import Broker
 from agent.settings import Mqtt
@@ -48,8 +49,9 @@ class Ear:
         with self._lock:
             return list(self._news)
 
-    def _hear(self, topic: str, payload: bytes) -> None:
+    def _hear(self, heard: Heard) -> None:
         """On the connection's own thread."""
+        topic, payload = heard.topic, heard.payload
         with self._lock:
             if topic == self._topics.status:
                 before, self._presence = self._presence, f"the kiosk is {payload.decode()}"

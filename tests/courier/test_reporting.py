@@ -1,21 +1,28 @@
-"""The reporter step by step: the test owns the clock and stands where the connection would be."""
+"""What is reported, step by step: the test owns the clock and stands where the connection would be."""
 
 from __future__ import annotations
 
 import json
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from agent.contract.keys import timestamp
-from agent.contract.messages import TELEMETRY_EVERY_S, Message
+from agent.contract.messages import TELEMETRY_EVERY_S, Message, Topics
+from agent.courier import conversation
 from agent.courier.activity import Activity
+from agent.courier.alarms import Alarms
 from agent.courier.broker import Broker
+from agent.courier.conversation import Conversation, Subject
 from agent.courier.measures import Measures
-from agent.courier.reporter import Reporter, configuration_digest
-from agent.courier.stock import Stock, take_stock
+from agent.courier.monitor import Monitor
+from agent.courier.presence import Presence, configuration_digest
+from agent.courier.reporter import Reporter
+from agent.courier.stock import take_stock
+from agent.courier.telling import Alerts, Telemetry
 from agent.errors import KioskError
 from agent.settings import Mqtt
 from agent.status import RecorderStatus, write_status
@@ -69,72 +76,84 @@ def line() -> Line:
     return Line()
 
 
+@dataclass
+class Talk:
+    """A monitor, and the conversation about what it sees."""
+
+    monitor: Monitor
+    conversation: Conversation
+
+    def step(self, line: Line) -> float:
+        rest_s = self.monitor.step()
+        self.conversation.step(line)
+        return rest_s
+
+
 @pytest.fixture
-def reporter(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Reporter:
-    settings = kiosk.settings(mqtt="mqtt://127.0.0.1:1")
+def talk(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Talk:
+    settings, topics, stop = kiosk.settings(), Topics("north", "room-12"), threading.Event()
     measures = Measures(settings, Activity(clock), clock, tmp_path)
-    return Reporter(
-        settings,
-        lambda: take_stock(kiosk.layout, clock),
-        lambda: None,
-        measures,
-        lambda _: None,
-        clock,
-        threading.Event(),
-    )
+    monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, Alarms(clock), clock, stop)
+    subjects: list[Subject] = [
+        Presence(settings, clock),
+        Telemetry(topics, monitor),
+        Alerts(topics, monitor, ("direct_path",)),
+    ]
+    return Talk(monitor, Conversation(subjects, clock, stop))
 
 
-def test_nothing_is_said_before_there_is_a_connection_and_everything_at_once_then(
-    reporter: Reporter, line: Line
-) -> None:
-    reporter.step(line)
+def test_nothing_is_said_before_there_is_a_connection_and_everything_at_once_then(talk: Talk, line: Line) -> None:
+    talk.step(line)
     assert line.topics() == []
     line.connect()
-    reporter.step(line)
-    assert line.topics() == ["status", "birth", "telemetry"]
+    talk.step(line)
+    assert line.topics() == ["status", "birth", "telemetry", "direct_path"]
 
 
-def test_a_connection_that_comes_up_while_the_kiosk_is_measured_hears_telemetry_once_and_after_birth(
-    reporter: Reporter, line: Line, monkeypatch: pytest.MonkeyPatch
+def test_what_is_said_on_a_connection_that_is_gone_is_not_said_on_the_next(
+    talk: Talk, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = Measures.read
+    greet = Telemetry.greet
 
-    def connect_meanwhile(measures: Measures, card: Stock | None, direct: Stock | None) -> object:
-        if not line.up:
+    def break_meanwhile(telemetry: Telemetry, on: conversation.Line) -> None:
+        greet(telemetry, on)
+        if line.connections == 1:
             line.connect()
-        return measured(measures, card, direct)
 
-    monkeypatch.setattr(Measures, "read", connect_meanwhile)
-    for _ in range(2):
-        reporter.step(line)
-    assert line.topics() == ["status", "birth", "telemetry"]
-
-
-def test_telemetry_comes_every_thirty_seconds_and_counts(reporter: Reporter, line: Line, clock: FakeClock) -> None:
+    monkeypatch.setattr(Telemetry, "greet", break_meanwhile)
     line.connect()
-    reporter.step(line)
+    talk.step(line)
+    assert line.topics() == ["status", "birth"]
+    talk.step(line)
+    assert line.topics() == ["status", "birth", "telemetry", "direct_path"]
+
+
+def test_telemetry_comes_every_thirty_seconds_and_counts(talk: Talk, line: Line, clock: FakeClock) -> None:
+    line.connect()
+    talk.step(line)
     line.topics()
     clock.advance(TELEMETRY_EVERY_S - 1)
-    assert reporter.step(line) == 1
+    assert talk.step(line) == 1
     assert line.topics() == []
     clock.advance(1)
-    reporter.step(line)
+    talk.step(line)
     assert b'"seq":1,' in line.sent[0].payload
     assert line.topics() == ["telemetry"]
 
 
-def test_at_each_connection_the_kiosk_says_again_who_it_is(reporter: Reporter, line: Line, clock: FakeClock) -> None:
+def test_at_each_connection_the_kiosk_says_again_who_it_is(talk: Talk, line: Line, clock: FakeClock) -> None:
     for _ in range(2):
         line.connect()
-        reporter.step(line)
-        assert line.topics() == ["status", "birth", "telemetry"]
+        talk.step(line)
+        assert line.topics() == ["status", "birth", "telemetry", "direct_path"]
         clock.advance(5)
 
 
-def test_a_connection_whose_thread_died_ends_the_reporter(reporter: Reporter, line: Line) -> None:
+def test_a_connection_whose_thread_died_ends_the_reporter(kiosk: Kiosk, clock: FakeClock, line: Line) -> None:
     line.runs = False
+    reporter = Reporter(kiosk.settings(), [], [], lambda _: None, clock, threading.Event())
     with pytest.raises(KioskError, match="thread"):
-        reporter.step(line)
+        reporter.look_after(line)
 
 
 def test_two_configurations_show_the_same_digest_only_if_they_are_alike(kiosk: Kiosk) -> None:
@@ -158,35 +177,37 @@ def picture(clock: FakeClock, path: Literal["spool", "direct"], detour: str = ""
 
 
 def test_recordings_that_do_not_go_to_the_card_raise_an_alert_until_they_do_again(
-    reporter: Reporter, line: Line, clock: FakeClock, tmp_path: Path
+    talk: Talk, line: Line, clock: FakeClock, tmp_path: Path
 ) -> None:
     line.connect()
     write_status(tmp_path, picture(clock, "spool"))
-    reporter.step(line)
+    talk.step(line)
     assert [message.payload for message in line.sent if message.topic.endswith("/alert/direct_path")] == [b""], (
         "an earlier session may have left one"
     )
     line.topics()
     write_status(tmp_path, picture(clock, "direct", "card failed"))
     for _ in range(2):
-        reporter.step(line)
+        talk.step(line)
     (raised,) = line.sent
     assert (raised.qos, raised.retain) == (1, True)
     assert json.loads(raised.payload) == {
         "severity": "critical",
         "since": timestamp(clock.wall_ns()),
+        "value": None,
+        "threshold": None,
         "text": "card failed",
     }
     line.topics()
     write_status(tmp_path, picture(clock, "spool"))
-    reporter.step(line)
+    talk.step(line)
     assert [(message.topic, message.payload) for message in line.sent] == [(raised.topic, b"")]
 
 
 def test_memory_that_is_chosen_raises_no_alert_whatever_else_is_wrong(
-    reporter: Reporter, line: Line, clock: FakeClock, tmp_path: Path
+    talk: Talk, line: Line, clock: FakeClock, tmp_path: Path
 ) -> None:
     line.connect()
     write_status(tmp_path, picture(clock, "direct", trouble="the microphone is gone"))
-    reporter.step(line)
+    talk.step(line)
     assert [message.payload for message in line.sent if message.topic.endswith("/alert/direct_path")] == [b""]

@@ -325,6 +325,16 @@ BAD = {
     MINIMAL + '[mqtt]\nurl = "mqtts://broker"\nca = "ca.pem"': (
         'line 6, mqtt.ca: "ca.pem" is no absolute path\n→ write the path from / on'
     ),
+    MINIMAL + '[export]\ntextfile = "kiosk.prom"': (
+        'line 5, export.textfile: "kiosk.prom" is no absolute path\n→ write the path from / on'
+    ),
+    MINIMAL + '[export]\ntextfile = "/run/kiosk.txt"': (
+        'line 5, export.textfile: "/run/kiosk.txt" would not be read by node_exporter\n'
+        '→ end it in ".prom", in the directory that --collector.textfile.directory names'
+    ),
+    MINIMAL + '[export]\ntextfile = "/var/lib/kiosk-recorder/kiosk.prom"': (
+        "line 5, export.textfile: lies inside spool.path\n→ choose a directory in memory, such as below /run"
+    ),
 }
 
 

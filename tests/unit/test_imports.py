@@ -17,7 +17,8 @@ ONLY_IN = {
     "boto3": {"agent.courier.targets.s3"},
     "botocore": {"agent.courier.targets.s3", "agent.courier.targets.signing"},
     "gpiozero": {"hw.gpio"},
-    "paho": {"agent.courier.broker"},
+    "nacl": {"agent.contract.signed"},
+    "paho": {"agent.courier.broker", "fleet.broker"},
 }
 """Which modules may import a library that is heavy, or whose ways should stay in one place."""
 
@@ -34,7 +35,7 @@ NEVER = [
 ]
 """Pairs of packages of which the first doesn't know the second."""
 
-FLEET_KNOWS = ("agent.contract", "agent.errors", "agent.units")
+FLEET_KNOWS = ("agent.__version__", "agent.contract", "agent.errors", "agent.terminal", "agent.units")
 
 NOT_LOADED = {
     "agent.recorder": {"boto3", "botocore", "paho", "openfeature", "fleet", "pydantic", "typer", "rich"},

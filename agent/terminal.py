@@ -1,12 +1,15 @@
-"""Text and JSON on standard output: colour only where a person looks, JSON only where a program reads."""
+"""How both command lines speak: colour only where a person looks, JSON only where a program reads."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, NoReturn, TextIO
+
+from agent.errors import EXIT_FOUND_WRONG, EXIT_UNUSABLE, KioskError
 
 Style = Literal["bold", "dim", "red", "green", "yellow"]
 
@@ -51,3 +54,34 @@ def say_json_list(elements: Iterable[Any]) -> None:
         sys.stdout.write(separator + json.dumps(element, ensure_ascii=False))
         separator = ",\n"
     say("[]" if separator == "[\n" else "\n]")
+
+
+def lead(run: Callable[[], None], debug: str) -> NoReturn:
+    """Run one command and exit with its status.
+
+    With the environment variable `debug` set, errors say where they came from.
+    """
+    try:
+        try:
+            run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has gone; the interpreter would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FOUND_WRONG)  # as typer does when it notices first
+    except KioskError as error:
+        complain(str(error))
+        if os.environ.get(debug):
+            traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 (the last place that can tell a person)
+        _tell_unexpected(error, debug)
+    sys.exit(EXIT_UNUSABLE)
+
+
+def _tell_unexpected(error: Exception, debug: str) -> None:
+    if os.environ.get(debug):
+        traceback.print_exc()
+        return
+    complain(f"unexpected: {type(error).__name__}: {error}")
+    complain("  → this is a fault of the program: run it again with --debug and report what it prints")

@@ -1,0 +1,119 @@
+"""The admins' signing keys: one file each, readable by its owner alone.
+
+A key is 32 random bytes (an Ed25519 seed), kept as one line of base64 in `{name}.key` with mode 0600. Its public half
+is what kiosks list in `commands.admin_keys` and `flags.keys`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.contract.names import is_name
+from agent.contract.signed import public_key
+from agent.errors import KioskError
+
+_SEED_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One signing key."""
+
+    name: str
+    seed: bytes
+    """Secret."""
+
+    def __repr__(self) -> str:
+        return f"Key({self.name})"
+
+    @property
+    def public(self) -> str:
+        """What kiosks are told: "ed25519:…"."""
+        return public_key(self.seed)
+
+
+def directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where keys lie: $KIOSK_FLEET_KEYS, else below the user's own configuration."""
+    chosen = environ.get("KIOSK_FLEET_KEYS")
+    if chosen:
+        return Path(chosen)
+    return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kiosk-fleet" / "keys"
+
+
+def make(where: Path, name: str) -> Key:
+    """A new key. Never replaces one. Durable when it returns. Raises KioskError."""
+    if not is_name(name):
+        raise KioskError(
+            "make key", place=name, cause="can't be a name", hint="use lower-case letters, digits, hyphens"
+        )
+    key = Key(name, secrets.token_bytes(_SEED_BYTES))
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = where / f"{name}.key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise KioskError("make key", place=str(path), cause="it exists", hint="choose another name") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(base64.b64encode(key.seed) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    parent = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+    return key
+
+
+def load(path: Path) -> Key:
+    """The key in a file. Raises KioskError when it isn't one, or others may read it."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = path.read_bytes()
+    except OSError as error:
+        raise KioskError(
+            "read key",
+            place=str(path),
+            cause=error.strerror or str(error),
+            hint="`kiosk-fleet keys list` shows what there is, `kiosk-fleet keys make NAME` makes one",
+        ) from error
+    if mode & 0o077:
+        raise KioskError("read key", place=str(path), cause="others may read it", hint=f"chmod 600 {path}")
+    try:
+        seed = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        seed = b""
+    if len(seed) != _SEED_BYTES:
+        raise KioskError("read key", place=str(path), cause="it holds no key", hint="bring it back from your backup")
+    return Key(path.stem, seed)
+
+
+def every(where: Path) -> Iterator[Key]:
+    """All keys there, by name. Raises KioskError for one that can't be used."""
+    for path in sorted(where.glob("*.key")):
+        yield load(path)
+
+
+def chosen(name: str | None, environ: Mapping[str, str] = os.environ) -> Key:
+    """The key of that name or file, else $KIOSK_FLEET_KEY, else the only one there is. Raises KioskError."""
+    where = directory(environ)
+    wanted = name or environ.get("KIOSK_FLEET_KEY")
+    if wanted:
+        return load(Path(wanted) if "/" in wanted else where / f"{wanted}.key")
+    found = list(every(where))
+    if len(found) == 1:
+        return found[0]
+    raise KioskError(
+        "sign",
+        place=str(where),
+        cause="there is no key" if not found else f"there are {len(found)} keys",
+        hint="`kiosk-fleet keys make NAME` makes one" if not found else "say which with --key NAME",
+    )
