@@ -12,6 +12,7 @@ from agent.commands.starting import Role
 from agent.commands.times import iso, local
 from agent.contract.keys import utc
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
+from agent.flags import Variant, read_variants
 from agent.hours import is_open
 from agent.ledger import ClockState, Ledger, LedgerDamaged, State, Tally
 from agent.settings import Settings
@@ -89,6 +90,8 @@ class Situation:
     """What is wrong with store and broker, as the running courier says."""
     now_ns: int = 0
     """Monotonic time of the look."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    """What is chosen, by flag: by the running recorder's word, or as the next one would find it."""
 
 
 def status(kiosk: Kiosk, *, as_json: bool) -> int:
@@ -135,6 +138,7 @@ def look(kiosk: Kiosk) -> Situation:
         ledger_trouble,
         far_ends,
         now_ns,
+        picture.flags if picture else read_variants(runtime_directory(), kiosk.layout.state),
     )
 
 
@@ -217,6 +221,7 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
             "since": iso(situation.since_ns, kiosk.zone),
             "age_s": round(situation.picture_age_s, 3),
         }
+        del recorder["flags"]
     document: dict[str, Any] = {
         "good": not wrong,
         "troubles": [asdict(trouble) for trouble in wrong],
@@ -226,6 +231,10 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
         "courier": {"pid": situation.courier_pid},
         "spool": {"path": str(spool.path), "cap_bytes": int(spool.cap)},
         "target": kiosk.settings.upload.target,
+        "flags": [
+            {"flag": name, "variant": variant.name, "source": variant.source}
+            for name, variant in situation.variants.items()
+        ],
     }
     if kept is not None:
         last = kept.last_upload_ns
@@ -248,7 +257,8 @@ def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk, machine: It
     else:
         doing = paint("not running" if situation.recorder_pid is None else "running", "red")
     say(f"{paint(f'{device.site}/{device.id}', 'bold')}: {doing}")
-    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk), *machine):
+    flags = (("flags", f"{name} is {each.name} ({each.source})") for name, each in situation.variants.items())
+    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk), *flags, *machine):
         say(f"  {name:11} {text}")
     for trouble in wrong:
         say(f"{paint('wrong', 'red')}: {trouble.what}" + (f"\n  → {trouble.hint}" if trouble.hint else ""))

@@ -34,7 +34,7 @@ class Alarms:
     def look(self, recorder: RecorderStatus | None, values: Mapping[str, Value]) -> Mapping[str, Raised]:  # noqa: ARG002
         """What is raised now. Without a sign of life of the recorder, what was known of it stays."""
         if recorder is not None:
-            self._heed("direct_path", recorder.trouble if recorder.path == "direct" else "")
+            self._heed("direct_path", recorder.detour if recorder.path == "direct" else "")
         return dict(self._raised)
 
     def _heed(self, name: str, text: str) -> None:

@@ -17,7 +17,7 @@ A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock o
 `boots.offset_ns` + that, so that repairing one offset re-times everything of its boot.
 """
 
-from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, passing
+from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, LedgerMissing, passing
 from agent.ledger.journal import Entry
 from agent.ledger.ledger import Ledger
 from agent.ledger.queries import ALWAYS_NS
@@ -33,6 +33,7 @@ __all__ = [
     "GapReason",
     "Ledger",
     "LedgerDamaged",
+    "LedgerMissing",
     "Segment",
     "State",
     "Tally",

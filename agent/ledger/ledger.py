@@ -104,6 +104,10 @@ class Ledger(Queries):
         """The journal in order, from after sequence number `since`."""
         return self._journal.entries(since)
 
+    def first(self) -> int:
+        """Sequence number of the oldest journal entry that is here."""
+        return next((entry.seq for entry in self.entries()), 0)
+
     def broken_link(self) -> int | None:
         """Sequence number of the first journal entry whose hash doesn't follow from the one before, or None."""
         return self._journal.broken_link()
@@ -253,6 +257,22 @@ class Ledger(Queries):
         """Enter, in the ledger in memory, that the card's ledger has taken over what was counted so far."""
         with self.transaction():
             self._journal.append("home", counters=counters)
+
+    def forget_told(self, until: int) -> None:
+        """Let go, in the ledger in memory, of what another one tells up to entry `until`: memory is small.
+
+        Its journal begins with the next entry then; what is here, and where time stands, stays.
+        """
+        with self.transaction():
+            untold = {(entry.body["run"], entry.body["seq"]) for entry in self.entries(until) if entry.kind == "sealed"}
+            gone = self._db.execute("SELECT id, run, seq FROM segments WHERE NOT present ORDER BY id").fetchall()
+            newest = self._db.execute("SELECT max(id) FROM segments").fetchone()[0]
+            self._db.executemany(
+                "DELETE FROM segments WHERE id = ?",
+                [(number,) for number, run, seq in gone if number != newest and (run, seq) not in untold],
+            )
+            self._db.execute("DELETE FROM gaps WHERE id < (SELECT max(id) FROM gaps)")
+            self._db.execute("DELETE FROM journal WHERE seq <= ? AND seq < (SELECT max(seq) FROM journal)", (until,))
 
     def home_base(self) -> dict[str, float]:
         """What was counted here and is counted on the card since; {} in the card's own ledger."""

@@ -46,8 +46,9 @@ class Capture:
         vitals: Vitals,
         allowed: Callable[[], bool],
         drift: Drift,
+        waiting: Callable[[], None],
     ) -> None:
-        """`allowed` says whether the schedule wants the room to be heard now."""
+        """`allowed` says whether the schedule wants the room to be heard now; `waiting` is called while nothing is."""
         self._open = open_microphone
         self._ring = ring
         self._clock = clock
@@ -55,6 +56,7 @@ class Capture:
         self._vitals = vitals
         self._allowed = allowed
         self._drift = drift
+        self._waiting = waiting
         self._microphone: Microphone | None = None
 
     def run(self) -> None:
@@ -86,6 +88,7 @@ class Capture:
             self._lose("schedule")
             self._vitals.microphone = "idle"
             self._vitals.trouble = ""
+        self._waiting()
         self._clock.wait(self._stop, _SCHEDULE_CHECK_S)
 
     def _try_to_open(self) -> None:
@@ -142,6 +145,7 @@ class Capture:
             # Another microphone came back, or a setting is wrong: that needs a person, unlike mere absence.
             log.error("%s", error)
         self._close()
+        self._waiting()
         self._clock.wait(self._stop, RETRY_S)
 
     def _lose(self, reason: GapReason) -> None:

@@ -73,6 +73,8 @@ class RecorderService:
             self._vitals,
             self._schedule_allows,
             Drift(settings.capture.rate),
+            # The writer's turns are 2 s apart while nothing is heard: too long for a switch of paths.
+            self._paths.look,
         )
 
     def run(self) -> int:
@@ -173,12 +175,14 @@ class RecorderService:
             clipped_pct=round(levels.clipped_pct, 2) if levels else None,
             first_frame_ns=vitals.first_frame_ns,
             path=self._paths.path,
+            detour=self._paths.trouble,
             run=vitals.run,
             segment_seconds=round(vitals.segment_seconds, 1),
             ring_seconds=round(self._ring.frames / self._settings.capture.rate, 1),
             spool_bytes=vitals.used_bytes,
             spool_bytes_open=vitals.open_bytes,
             fsync_p99_ms=_p99_ms(list(vitals.sync_seconds)),
+            flags=self._paths.switch.variants,
             drift_ppm=None if vitals.drift_ppm is None else round(vitals.drift_ppm, 1),
         )
         try:

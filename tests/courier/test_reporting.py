@@ -164,10 +164,17 @@ def test_two_configurations_show_the_same_digest_only_if_they_are_alike(kiosk: K
     assert one != configuration_digest(kiosk.settings("file:///b"))
 
 
-def picture(clock: FakeClock, path: Literal["spool", "direct"], trouble: str = "") -> RecorderStatus:
+def picture(clock: FakeClock, path: Literal["spool", "direct"], detour: str = "", trouble: str = "") -> RecorderStatus:
     now_ns = clock.monotonic_ns()
     return RecorderStatus(
-        pid=1, boot=BOOT, state="recording", since_ns=0, updated_ns=now_ns, path=path, trouble=trouble
+        pid=1,
+        boot=BOOT,
+        state="recording",
+        since_ns=0,
+        updated_ns=now_ns,
+        path=path,
+        detour=detour,
+        trouble=trouble or detour,
     )
 
 
@@ -197,3 +204,12 @@ def test_recordings_that_do_not_go_to_the_card_raise_an_alert_until_they_do_agai
     write_status(tmp_path, picture(clock, "spool"))
     talk.step(line)
     assert [(message.topic, message.payload) for message in line.sent] == [(raised.topic, b"")]
+
+
+def test_memory_that_is_chosen_raises_no_alert_whatever_else_is_wrong(
+    talk: Talk, line: Line, clock: FakeClock, tmp_path: Path
+) -> None:
+    line.connect()
+    write_status(tmp_path, picture(clock, "direct", trouble="the microphone is gone"))
+    talk.step(line)
+    assert [message.payload for message in line.sent if message.topic.endswith("/alert/direct_path")] == [b""]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import cast
 
 import pytest
 
+from agent.errors import KioskError
 from agent.recorder.capture import RETRY_S, Capture
 from agent.recorder.drift import Drift
 from agent.recorder.ring import Break, Ring
@@ -51,8 +53,18 @@ class Room:
         self.plugged: list[ScriptedMicrophone | Exception] = []
         """What each opening finds."""
         self.opened_ns: list[int] = []
+        self.scheduled = True
+        self.waited_ns: list[int] = []
+        """When it said that nothing is heard."""
         self.capture = Capture(
-            self._open, self.ring, self.clock, threading.Event(), self.vitals, lambda: True, Drift(RATE)
+            self._open,
+            self.ring,
+            self.clock,
+            threading.Event(),
+            self.vitals,
+            lambda: self.scheduled,
+            Drift(RATE),
+            lambda: self.waited_ns.append(self.clock.monotonic_ns()),
         )
 
     def microphone(self, *heard: Heard) -> ScriptedMicrophone:
@@ -113,3 +125,18 @@ def test_another_microphone_that_lacks_the_format_is_said_once_and_tried_for_eve
     assert (room.vitals.microphone, room.vitals.trouble) == ("recording", "")
     breaks = [item.reason for item in room.ring.take(0, 0) or [] if isinstance(item, Break)]
     assert breaks == ["unplugged"]
+
+
+def test_while_nothing_is_heard_it_says_so_every_second_and_else_never(room: Room) -> None:
+    room.plugged = [room.microphone(), *[KioskError("open microphone", retryable=True)] * 3]
+    for _ in range(2):
+        room.capture.step()
+    assert room.waited_ns == []
+    room.scheduled = False
+    for _ in range(3):
+        room.capture.step()
+    room.scheduled = True
+    for _ in range(3):
+        room.capture.step()
+    seconds = [round((after - before) / 1e9, 3) for before, after in itertools.pairwise(room.waited_ns)]
+    assert seconds == [1.0] * 4
