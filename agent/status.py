@@ -16,9 +16,19 @@ from pathlib import Path
 from typing import Literal, get_args
 
 RecorderState = Literal[
-    "starting", "recording", "listening", "idle", "waiting_for_microphone", "spool_full", "disk_error", "stopped"
+    "starting",
+    "recording",
+    "listening",
+    "idle",
+    "paused",
+    "muted",
+    "waiting_for_microphone",
+    "spool_full",
+    "disk_error",
+    "stopped",
 ]
-"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours."""
+"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours. `paused`, `muted`: somebody
+wanted quiet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,8 @@ class RecorderStatus:
     spool_bytes_open: int = 0
     fsync_p99_ms: float | None = None
     drift_ppm: float | None = None
+    quiet_until_ns: int | None = None
+    """Monotonic time at which `paused` or `muted` ends by itself; None when it doesn't."""
 
 
 @dataclass(frozen=True, slots=True)

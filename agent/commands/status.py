@@ -33,13 +33,15 @@ _DOING: Final[dict[RecorderState, str]] = {
     "recording": "recording",
     "listening": "listening, nobody speaks",
     "idle": "idle outside the hours of [schedule]",
+    "paused": "paused by command",
+    "muted": "muted",
     "waiting_for_microphone": "looking for the microphone",
     "spool_full": "not recording, the spool is full",
     "disk_error": "not recording, the card fails",
     "stopped": "stopping",
 }
 
-_WELL: Final = frozenset[RecorderState]({"starting", "recording", "listening", "idle", "stopped"})
+_WELL: Final = frozenset[RecorderState]({"starting", "recording", "listening", "idle", "paused", "muted", "stopped"})
 
 
 @dataclass(frozen=True, slots=True)

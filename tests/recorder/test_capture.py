@@ -52,7 +52,7 @@ class Room:
         """What each opening finds."""
         self.opened_ns: list[int] = []
         self.capture = Capture(
-            self._open, self.ring, self.clock, threading.Event(), self.vitals, lambda: True, Drift(RATE)
+            self._open, self.ring, self.clock, threading.Event(), self.vitals, lambda: None, Drift(RATE)
         )
 
     def microphone(self, *heard: Heard) -> ScriptedMicrophone:
