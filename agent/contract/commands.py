@@ -147,6 +147,16 @@ def judge(
         return Refusal(refused.reason, str(refused), name, verb)
 
 
+def judge_again(payload: bytes, *, keys: Collection[str], target: str, able: Collection[str]) -> Command | Refusal:
+    """Whether what was kept of a command that counted is still by an admin's hand, whenever it was."""
+    try:
+        issued_ns = _read(opened("command", payload, keys).document, "")[0].issued_ns
+        return _judged(payload, keys, target, issued_ns, lambda _: False, able)
+    except Refused as refused:
+        name, verb = _named(payload)
+        return Refusal(refused.reason, str(refused), name, verb)
+
+
 def _judged(
     payload: bytes,
     keys: Collection[str],

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import agent
-from agent.contract.keys import utc
 from agent.contract.messages import Value
 from agent.contract.metrics import LEDGER_COUNTERS
 from agent.courier.activity import Activity, SlidingWindow
 from agent.courier.machine import resident_bytes
+from agent.courier.openings import Openings
 from agent.courier.stock import Stock
-from agent.hours import is_open
 from agent.settings import Settings
 from agent.status import RecorderStatus, read_status
 from agent.units import NS_PER_S
@@ -27,13 +25,15 @@ STALE_S = 10.0
 class Measures:
     """Reads everything at once. Belongs to one thread."""
 
-    def __init__(self, settings: Settings, activity: Activity, clock: Clock, runtime: Path) -> None:
+    def __init__(
+        self, settings: Settings, activity: Activity, clock: Clock, runtime: Path, openings: Openings | None = None
+    ) -> None:
         """`runtime` is the directory in which the recorder keeps its status picture."""
         self._settings = settings
         self._activity = activity
         self._clock = clock
         self._runtime = runtime
-        self._zone = ZoneInfo(settings.device.timezone)
+        self._openings = openings or Openings(settings)
         self._window = SlidingWindow()
         self._counted: Counter[str] | None = None
 
@@ -103,7 +103,7 @@ class Measures:
         if stocks:
             # By what a ledger knows of this boot: the machine's own clock may be wrong where the store's was right.
             now_ns = stocks[0].offset_ns + self._clock.monotonic_ns()
-        return is_open(self._settings.upload.week, self._zone, utc(now_ns))
+        return self._openings.hurry is not None or self._openings.regular(now_ns)
 
     def _error_rate(self, counters: Counter[str]) -> Value:
         names = ("segments_total", "segment_errors_total")

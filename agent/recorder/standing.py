@@ -30,6 +30,9 @@ FILE: Final = "orders.json"
 _REMEMBERED_NS: Final = 30 * 24 * 3600 * NS_PER_S
 """How long past its expiry an obeyed command is known: a clock that went back must not bring it back."""
 
+_MOST_EXPIRED: Final = 500
+"""Of those that have expired no more are known: the file is written whole each time."""
+
 
 class Damaged(Exception):
     """A file that can't be understood."""
@@ -46,10 +49,15 @@ class Standing:
 
     def after(self, quiets: tuple[Quiet, ...], command: str, expires_ns: int, now: Moment) -> Standing:
         """With other quiets, and one more command that was obeyed; without what nobody needs to know any more."""
-        since_ns = (now.wall_ns or 0) - _REMEMBERED_NS
-        known = {name: until_ns for name, until_ns in self.obeyed.items() if until_ns > since_ns}
+        wall_ns = now.wall_ns or 0
+        living = {name: until_ns for name, until_ns in self.obeyed.items() if until_ns > wall_ns}
+        expired = sorted(self.obeyed.items() - living.items(), key=lambda known: known[1])[-_MOST_EXPIRED:]
+        known = {name: until_ns for name, until_ns in expired if until_ns > wall_ns - _REMEMBERED_NS}
         return replace(
-            self, generation=self.generation + 1, quiets=lasting(quiets, now), obeyed=known | {command: expires_ns}
+            self,
+            generation=self.generation + 1,
+            quiets=lasting(quiets, now),
+            obeyed=known | living | {command: expires_ns},
         )
 
 
