@@ -66,6 +66,11 @@ class Scene:
         self.publish(payload)
         return self.result(name)
 
+    def insist(self, verb: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Tell it again while the recorder, only just started, doesn't know yet what its ledger knows of the time."""
+        answers = (self.tell(verb, args) for _ in range(20))
+        return next(answer for answer in answers if answer["error"] != "clock")
+
     def state(self) -> str:
         status = self.kiosk.status()
         return status.state if status else ""
@@ -85,9 +90,7 @@ class Scene:
         self.recorder = self.kiosk.record(self.room)
         eventually(
             lambda: (
-                (status := self.kiosk.status()) is not None
-                and (status.pid, status.state) == (self.recorder.pid, state)
-                and status.spool_bytes > 0
+                (status := self.kiosk.status()) is not None and (status.pid, status.state) == (self.recorder.pid, state)
             ),
             f"the recorder is {state}",
             30,
@@ -125,6 +128,7 @@ def alive(scene: Scene) -> Scene:
     scene.vouch()
     scene.record()
     scene.upload()
+    assert scene.insist("resume")["ok"]
     return scene
 
 
@@ -132,8 +136,8 @@ def test_every_refusal_is_answered_and_nothing_happens(alive: Scene) -> None:
     scene = alive
     before = json.dumps(compose("mute", {}, site="north", device="room-12", now_ns=0, lifetime_s=300))
     unsigned = {"signed": before}
-    past = {"issued": "2020-01-01T00:00:00Z", "expires": "2020-01-01T00:05:00Z"}
-    future = {"issued": "2090-01-01T00:00:00Z", "expires": "2090-01-01T00:05:00Z"}
+    past: dict[str, Any] = {"issued": "2020-01-01T00:00:00Z", "expires": "2020-01-01T00:05:00Z"}
+    future: dict[str, Any] = {"issued": "2090-01-01T00:00:00Z", "expires": "2090-01-01T00:05:00Z"}
     answers = {
         "other_target": scene.tell("mute", target="north/room-13"),
         "expired": scene.tell("mute", **past),
@@ -215,7 +219,7 @@ def test_a_courier_that_dies_between_receipt_and_result_says_so_and_does_not_rep
 def test_what_was_played_in_the_quiet_is_nowhere_and_the_account_tiles(alive: Scene, verb: str) -> None:
     scene = alive
     state = {"mute": "muted", "pause": "paused"}[verb]
-    assert scene.tell(verb, {"minutes": 60})["ok"]
+    assert scene.insist(verb, {"minutes": 60})["ok"]
     assert scene.state() in (state, "recording")
     quiet_ns = time.monotonic_ns()
     scene.wait_for(state)
@@ -230,7 +234,7 @@ def test_what_was_played_in_the_quiet_is_nowhere_and_the_account_tiles(alive: Sc
         recorder.wait()
     recorder = scene.record(state)
     resumed_ns = time.monotonic_ns()
-    assert scene.tell("resume")["ok"]
+    assert scene.insist("resume")["ok"]
     scene.wait_for("recording")
     eventually(lambda: scene.kiosk.segments()[-1].begin_ns > resumed_ns, "recording goes on", 30)
     stop(recorder)
@@ -239,7 +243,11 @@ def test_what_was_played_in_the_quiet_is_nowhere_and_the_account_tiles(alive: Sc
     assert scene.kiosk.found_wrong() == []
     assert state in {gap.reason for gap in scene.kiosk.gaps()}
     with scene.kiosk.ledger() as ledger:
-        assert [entry.body["verb"] for entry in ledger.entries() if entry.kind == "command"] == [verb, "resume"]
+        assert [entry.body["verb"] for entry in ledger.entries() if entry.kind == "command"] == [
+            "resume",
+            verb,
+            "resume",
+        ]
 
 
 def test_while_the_clock_cannot_be_trusted_nothing_is_obeyed(scene: Scene) -> None:

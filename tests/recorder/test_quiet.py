@@ -51,13 +51,14 @@ def test_of_two_mutes_the_later_end_counts_and_a_mute_counts_before_a_pause() ->
 
 
 def test_a_mute_by_button_cannot_be_lifted_from_afar() -> None:
-    button, command = (begun("muted", source, HOUR_NS, NOW) for source in ("button", "command"))  # type: ignore[arg-type]
+    button, command = (begun("muted", source, HOUR_NS, NOW) for source in ("button", "command"))
     assert lifted((button, command, begun("paused", "command", None, NOW)), NOW) == (button,)
 
 
 def test_what_holds_is_kept_and_the_newer_of_two_copies_counts(tmp_path: Path) -> None:
     card, memory = tmp_path / "card", tmp_path / "memory"
-    card.mkdir(), memory.mkdir()
+    card.mkdir()
+    memory.mkdir()
     first = Standing().after((begun("muted", "command", HOUR_NS, NOW),), "a" * 32, 1, NOW)
     keep(card, first, durable=True)
     assert remembered(card, memory, NOW, HOUR_NS) == first
