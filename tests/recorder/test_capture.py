@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
 
-from agent.recorder.capture import RETRY_S, Capture
+from agent.recorder.capture import RETRY_S, Capture, Withheld
 from agent.recorder.drift import Drift
 from agent.recorder.ring import Break, Ring
 from agent.recorder.vitals import Vitals
@@ -51,8 +51,9 @@ class Room:
         self.plugged: list[ScriptedMicrophone | Exception] = []
         """What each opening finds."""
         self.opened_ns: list[int] = []
+        self.withheld: Callable[[], Withheld | None] = lambda: None
         self.capture = Capture(
-            self._open, self.ring, self.clock, threading.Event(), self.vitals, lambda: None, Drift(RATE)
+            self._open, self.ring, self.clock, threading.Event(), self.vitals, self._withheld, Drift(RATE)
         )
 
     def microphone(self, *heard: Heard) -> ScriptedMicrophone:
@@ -61,6 +62,9 @@ class Room:
     def block(self) -> Block:
         self.clock.advance(0.5)
         return Block(bytes(RATE), Frames(RATE // 2), Nanoseconds(self.clock.monotonic_ns()))
+
+    def _withheld(self) -> Withheld | None:
+        return self.withheld()
 
     def _open(self) -> Microphone:
         self.opened_ns.append(self.clock.monotonic_ns())
@@ -113,3 +117,22 @@ def test_another_microphone_that_lacks_the_format_is_said_once_and_tried_for_eve
     assert (room.vitals.microphone, room.vitals.trouble) == ("recording", "")
     breaks = [item.reason for item in room.ring.take(0, 0) or [] if isinstance(item, Break)]
     assert breaks == ["unplugged"]
+
+
+def test_what_is_heard_while_quiet_is_asked_for_is_not_kept_and_the_microphone_is_closed(room: Room) -> None:
+    microphone = room.microphone(room.block(), room.block())
+    room.plugged = [microphone]
+    room.capture.step()
+    room.capture.step()
+    heard = len(room.ring.take(0, 0) or [])
+    assert heard == 1
+    answers: list[Withheld | None] = [None, "muted"]
+    room.withheld = lambda: answers.pop(0) if answers else "muted"
+    room.capture.step()
+    assert room.ring.take(0, 0) == []
+    room.capture.step()
+    assert microphone.closed
+    assert room.vitals.microphone == "muted"
+    room.withheld = lambda: "schedule"
+    room.capture.step()
+    assert [item.reason for item in room.ring.take(0, 0) or [] if isinstance(item, Break)] == ["muted", "schedule"]
