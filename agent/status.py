@@ -18,9 +18,19 @@ from typing import Literal, get_args
 from agent.flags import Source, Variant
 
 RecorderState = Literal[
-    "starting", "recording", "listening", "idle", "waiting_for_microphone", "spool_full", "disk_error", "stopped"
+    "starting",
+    "recording",
+    "listening",
+    "idle",
+    "paused",
+    "muted",
+    "waiting_for_microphone",
+    "spool_full",
+    "disk_error",
+    "stopped",
 ]
-"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours."""
+"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours. `paused`, `muted`: somebody
+wanted quiet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +67,8 @@ class RecorderStatus:
     drift_ppm: float | None = None
     flags: Mapping[str, Variant] = field(default_factory=dict)
     """What is chosen, by flag."""
+    quiet_until_ns: int | None = None
+    """Monotonic time at which `paused` or `muted` ends by itself; None when it doesn't."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
+from agent.commands.kiosk import ordered_hours
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, ConfigError, KioskError, Mistake
 from agent.flags import FLAGS, overrides
 from agent.settings import Settings
@@ -26,6 +27,10 @@ def show(file: Path | None, *, as_json: bool) -> int:
         say_json(config.as_json(settings))
     else:
         say(config.as_toml(settings).rstrip())
+        ordered = ordered_hours(settings)
+        if ordered is not None:
+            hours = ", ".join(f'"{each}"' for each in ordered)
+            say(f"\n# By command, and in force instead of the above: upload.hours = [{hours}]")
     return EXIT_GOOD
 
 

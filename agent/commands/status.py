@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from agent.commands import hardware
-from agent.commands.kiosk import Kiosk, open_ledger, process_of
+from agent.commands.kiosk import Kiosk, open_ledger, ordered_hours, process_of
 from agent.commands.starting import Role
 from agent.commands.times import iso, local
 from agent.contract.keys import utc
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.flags import Variant, read_variants
-from agent.hours import is_open
+from agent.hours import Hours, is_open
 from agent.ledger import ClockState, Ledger, LedgerDamaged, State, Tally
 from agent.settings import Settings
 from agent.status import FarEnd, RecorderState, RecorderStatus, read_courier_status, read_status, runtime_directory
@@ -35,13 +35,15 @@ _DOING: Final[dict[RecorderState, str]] = {
     "recording": "recording",
     "listening": "listening, nobody speaks",
     "idle": "idle outside the hours of [schedule]",
+    "paused": "paused by command",
+    "muted": "muted",
     "waiting_for_microphone": "looking for the microphone",
     "spool_full": "not recording, the spool is full",
     "disk_error": "not recording, the card fails",
     "stopped": "stopping",
 }
 
-_WELL: Final = frozenset[RecorderState]({"starting", "recording", "listening", "idle", "stopped"})
+_WELL: Final = frozenset[RecorderState]({"starting", "recording", "listening", "idle", "paused", "muted", "stopped"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Situation:
     """Monotonic time of the look."""
     variants: Mapping[str, Variant] = field(default_factory=dict)
     """What is chosen, by flag: by the running recorder's word, or as the next one would find it."""
+    ordered_hours: tuple[Hours, ...] | None = None
+    """For uploads, by command."""
 
 
 def status(kiosk: Kiosk, *, as_json: bool) -> int:
@@ -109,6 +113,8 @@ def status(kiosk: Kiosk, *, as_json: bool) -> int:
 def look(kiosk: Kiosk) -> Situation:
     """The situation as the machine shows it. Raises KioskError when this user may not look."""
     now_ns, wall_ns = kiosk.clock.monotonic_ns(), kiosk.clock.wall_ns()
+    ordered = ordered_hours(kiosk.settings)
+    hours = kiosk.settings.upload.hours if ordered is None else ordered
     recorder_pid = process_of(kiosk, "recorder")
     picture = read_status(runtime_directory())
     if picture is not None and (picture.pid, picture.boot) != (recorder_pid, kiosk.clock.boot):
@@ -133,12 +139,13 @@ def look(kiosk: Kiosk) -> Situation:
         picture,
         (now_ns - picture.updated_ns) / NS_PER_S if picture else 0.0,
         wall_ns - now_ns + picture.since_ns if picture else 0,
-        is_open(kiosk.settings.upload.week, kiosk.zone, utc(wall_ns)),
+        is_open(replace(kiosk.settings.upload, hours=hours).week, kiosk.zone, utc(wall_ns)),
         kept,
         ledger_trouble,
         far_ends,
         now_ns,
         picture.flags if picture else read_variants(runtime_directory(), kiosk.layout.state),
+        ordered,
     )
 
 
@@ -254,6 +261,8 @@ def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk, machine: It
     if picture is not None and situation.recorder_pid is not None:
         doing = paint(_DOING[picture.state], "red" if wrong else "green")
         doing += f" since {local(situation.since_ns, kiosk.zone)}"
+        if picture.quiet_until_ns is not None:
+            doing += f", for another {human_seconds(max(0, picture.quiet_until_ns - situation.now_ns) / NS_PER_S)}"
     else:
         doing = paint("not running" if situation.recorder_pid is None else "running", "red")
     say(f"{paint(f'{device.site}/{device.id}', 'bold')}: {doing}")
@@ -281,6 +290,12 @@ def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[s
     yield name, f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
 
 
+def _hours_told(situation: Situation) -> str:
+    ordered = situation.ordered_hours
+    told = "" if ordered is None else f"; ordered by command: {' '.join(map(str, ordered)) or 'always'}"
+    return told + ("" if situation.uploads_due else "; outside upload.hours now")
+
+
 def _kept_lines(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]:
     kept, upload = situation.kept, kiosk.settings.upload
     if kept is None:
@@ -294,7 +309,7 @@ def _kept_lines(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]
         last = (
             "nothing uploaded yet" if kept.last_upload_ns is None else f"last {local(kept.last_upload_ns, kiosk.zone)}"
         )
-        yield "uploads", f"to {upload.target}; {last}" + ("" if situation.uploads_due else "; outside upload.hours now")
+        yield "uploads", f"to {upload.target}; {last}" + _hours_told(situation)
     else:
         yield "uploads", "none: upload.target is empty"
     if kept.evicted_unsent:

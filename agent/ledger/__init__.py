@@ -10,7 +10,7 @@
 
 Both processes write here, each its own kinds of entry, in short transactions:
 
-    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty
+    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, command
     courier   retimed (from the store's clock), keyed, acknowledged, damaged
 
 A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock of the named boot; wall time is

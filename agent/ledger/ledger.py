@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from agent.ledger.census import Census
 from agent.ledger.database import Database, LedgerDamaged
@@ -226,6 +226,11 @@ class Ledger(Queries):
         """Cache that the files of a segment are here after all."""
         with self.transaction():
             self._db.execute("UPDATE segments SET present = 1 WHERE run = ? AND seq = ?", (name.run, name.seq))
+
+    def obeyed(self, name: str, key: str, verb: str, args: Mapping[str, Any], sha256: str) -> None:
+        """Enter that a command was obeyed, whose key signed it, and the hash of what came."""
+        with self.transaction():
+            self._journal.append("command", id=name, key=key, verb=verb, args=dict(args), sha256=sha256)
 
     # What the recorder writes when it records in memory (agent.recorder.homecoming).
 

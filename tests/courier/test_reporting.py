@@ -19,6 +19,7 @@ from agent.courier.broker import Broker
 from agent.courier.conversation import Conversation, Subject
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
+from agent.courier.openings import Openings
 from agent.courier.presence import Presence, configuration_digest
 from agent.courier.reporter import Reporter
 from agent.courier.stock import take_stock
@@ -97,7 +98,7 @@ def talk(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Talk:
     measures = Measures(settings, Activity(clock), clock, tmp_path)
     monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, Alarms(clock), clock, stop)
     subjects: list[Subject] = [
-        Presence(settings, clock, {}),
+        Presence(settings, Openings(settings), clock, {}),
         Telemetry(topics, monitor),
         Alerts(topics, monitor, ("direct_path",)),
     ]

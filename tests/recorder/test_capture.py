@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
 
 from agent.errors import KioskError
-from agent.recorder.capture import RETRY_S, Capture
+from agent.recorder.capture import RETRY_S, Capture, Withheld
 from agent.recorder.drift import Drift
 from agent.recorder.ring import Break, Ring
 from agent.recorder.vitals import Vitals
@@ -53,7 +53,7 @@ class Room:
         self.plugged: list[ScriptedMicrophone | Exception] = []
         """What each opening finds."""
         self.opened_ns: list[int] = []
-        self.scheduled = True
+        self.withheld: Callable[[], Withheld | None] = lambda: None
         self.waited_ns: list[int] = []
         """When it said that nothing is heard."""
         self.capture = Capture(
@@ -62,7 +62,7 @@ class Room:
             self.clock,
             threading.Event(),
             self.vitals,
-            lambda: self.scheduled,
+            self._withheld,
             Drift(RATE),
             lambda: self.waited_ns.append(self.clock.monotonic_ns()),
         )
@@ -73,6 +73,9 @@ class Room:
     def block(self) -> Block:
         self.clock.advance(0.5)
         return Block(bytes(RATE), Frames(RATE // 2), Nanoseconds(self.clock.monotonic_ns()))
+
+    def _withheld(self) -> Withheld | None:
+        return self.withheld()
 
     def _open(self) -> Microphone:
         self.opened_ns.append(self.clock.monotonic_ns())
@@ -132,11 +135,30 @@ def test_while_nothing_is_heard_it_says_so_every_second_and_else_never(room: Roo
     for _ in range(2):
         room.capture.step()
     assert room.waited_ns == []
-    room.scheduled = False
+    room.withheld = lambda: "schedule"
     for _ in range(3):
         room.capture.step()
-    room.scheduled = True
+    room.withheld = lambda: None
     for _ in range(3):
         room.capture.step()
     seconds = [round((after - before) / 1e9, 3) for before, after in itertools.pairwise(room.waited_ns)]
     assert seconds == [1.0] * 4
+
+
+def test_what_is_heard_while_quiet_is_asked_for_is_not_kept_and_the_microphone_is_closed(room: Room) -> None:
+    microphone = room.microphone(room.block(), room.block())
+    room.plugged = [microphone]
+    room.capture.step()
+    room.capture.step()
+    heard = len(room.ring.take(0, 0) or [])
+    assert heard == 1
+    answers: list[Withheld | None] = [None, "muted"]
+    room.withheld = lambda: answers.pop(0) if answers else "muted"
+    room.capture.step()
+    assert room.ring.take(0, 0) == []
+    room.capture.step()
+    assert microphone.closed
+    assert room.vitals.microphone == "muted"
+    room.withheld = lambda: "schedule"
+    room.capture.step()
+    assert [item.reason for item in room.ring.take(0, 0) or [] if isinstance(item, Break)] == ["muted", "schedule"]
