@@ -68,7 +68,8 @@ def test_node_exporter_reads_what_the_courier_measures(tmp_path: Path) -> None:
             found = scraped(url)
         assert process.end() == 0
     assert "node_textfile_scrape_error 0" in found
-    assert f"kiosk_recorder_queue_length{{{LABELS}}} 3" in found
+    pending = kiosk.ledger.tally()["pending"].bytes
+    assert f"kiosk_recorder_spool_bytes_pending{{{LABELS}}} {pending}" in found
     assert 'recorder_state="absent"' in found
     assert [path.name for path in directory.iterdir()] == ["kiosk.prom"]
 
