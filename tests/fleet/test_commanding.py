@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from agent.contract import messages
 from agent.contract.commands import Command, judge
-from agent.contract.messages import Topics
+from agent.contract.messages import Message, Topics
 from agent.contract.verbs import VERBS
+from agent.courier import conversation
+from agent.courier.openings import Openings
+from agent.courier.presence import Presence
 from agent.errors import KioskError
+from agent.settings import Device, Settings
 from fleet import commanding, roster
 from fleet.broker import Address, Heard, Line
 from fleet.keyring import Key
@@ -30,9 +36,8 @@ def fleet(broker: Broker) -> Iterator[Address]:  # noqa: F811
     def live() -> None:
         with Line(address) as line:
             for number in range(200):
-                topics = Topics("north", f"room-{number}")
-                line.publish(messages.birth(topics, {"groups": ["even"] if number % 2 == 0 else []}))
-                line.publish(messages.status(topics, online=number % 10 != 0))
+                groups = ("even",) if number % 2 == 0 else ()
+                introduce(line, Device(site="north", id=f"room-{number}", groups=groups), online=number % 10 != 0)
             line.listen("kiosk/v1/+/+/cmd")
             ready.set()
             while not stop.is_set():
@@ -45,6 +50,17 @@ def fleet(broker: Broker) -> Iterator[Address]:  # noqa: F811
     yield address
     stop.set()
     thread.join()
+
+
+def introduce(line: Line, device: Device, *, online: bool) -> None:
+    """What a kiosk says of itself, by its own code."""
+    settings = Settings(device=device)
+    said: list[Message] = []
+    presence = Presence(settings, Openings(settings), SystemClock(), {})
+    presence.greet(cast("conversation.Line", SimpleNamespace(say=said.append)))
+    _, birth = said
+    line.publish(birth)
+    line.publish(messages.status(Topics(device.site, device.id), online=online))
 
 
 def _answer(line: Line, heard: Heard) -> None:
