@@ -12,6 +12,8 @@ from dataclasses import dataclass
 EXIT_GOOD = 0
 EXIT_FOUND_WRONG = 1
 EXIT_UNUSABLE = 2
+EXIT_AGAIN = 75
+"""A process that was told to restart: whoever looks after it starts it again (EX_TEMPFAIL of sysexits.h)."""
 
 
 class KioskError(Exception):

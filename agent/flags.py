@@ -10,7 +10,6 @@ what can't be understood is passed over.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -75,6 +74,8 @@ def overrides(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     for variable in sorted(name for name in environ if name.startswith(VARIABLE_PREFIX)):
         flag, value = flags.get(variable), environ[variable]
         if flag is None:
+            import difflib
+
             near = difflib.get_close_matches(variable, flags, n=1) or sorted(flags)
             raise _refused(variable, "there is no such flag", f"did you mean {near[0]}? Else remove it")
         if value and value not in flag.variants:

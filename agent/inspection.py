@@ -188,7 +188,11 @@ class Inspection:
         if not part.exists() and not meta.exists():
             return
         place = self._place(part if part.exists() else meta)
-        if known is not None:
+        if known is not None and known.state == "pending" and not known.present:
+            if not self._recording():
+                remedy = "recovery drops it: memory still has the recording"
+                yield Finding("unfinished", place, "is a copy from memory that was cut short", remedy)
+        elif known is not None:
             yield Finding("twice", place, "is being written although the ledger has it sealed", _QUARANTINED)
         elif not (self._recording() and name == self._newest_open()):
             yield Finding("unfinished", place, "was never finished", self._fate(name))

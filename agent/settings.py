@@ -228,6 +228,16 @@ class Commands:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """What people in the room, or those who answer to them, may ask for."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    mute_minutes: Annotated[int, Ge(1), Le(1440)] = 30
+    """How long a mute lasts that doesn't say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
     """Whose feature flags count."""
 
@@ -271,6 +281,7 @@ class Settings:
     upload: Upload = field(default_factory=Upload)
     mqtt: Mqtt = field(default_factory=Mqtt)
     commands: Commands = field(default_factory=Commands)
+    privacy: Privacy = field(default_factory=Privacy)
     flags: Flags = field(default_factory=Flags)
     export: Export = field(default_factory=Export)
     alerts: Alerts = field(default_factory=Alerts)

@@ -17,11 +17,22 @@ from typing import Any, Literal, get_args
 
 from agent.contract.alerts import Raised
 from agent.contract.messages import Severity
+from agent.flags import Source, Variant
 
 RecorderState = Literal[
-    "starting", "recording", "listening", "idle", "waiting_for_microphone", "spool_full", "disk_error", "stopped"
+    "starting",
+    "recording",
+    "listening",
+    "idle",
+    "paused",
+    "muted",
+    "waiting_for_microphone",
+    "spool_full",
+    "disk_error",
+    "stopped",
 ]
-"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours."""
+"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours. `paused`, `muted`: somebody
+wanted quiet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +54,9 @@ class RecorderStatus:
     first_frame_ns: int | None = None
     """Monotonic time at which this process first heard the room."""
     path: Literal["spool", "direct"] = "spool"
-    """Where recordings go: to the card, or to memory because the card can't be used."""
+    """Where recordings go: to the card, or to memory, by choice or because the card can't be used."""
+    detour: str = ""
+    """Why they don't go where they should, also part of `trouble` when nothing is worse; empty while they do."""
     run: str | None = None
     segment_seconds: float = 0.0
     """How much of the open segment is there."""
@@ -54,6 +67,10 @@ class RecorderStatus:
     spool_bytes_open: int = 0
     fsync_p99_ms: float | None = None
     drift_ppm: float | None = None
+    flags: Mapping[str, Variant] = field(default_factory=dict)
+    """What is chosen, by flag."""
+    quiet_until_ns: int | None = None
+    """Monotonic time at which `paused` or `muted` ends by itself; None when it doesn't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +107,9 @@ def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 def write_status(directory: Path, status: RecorderStatus) -> None:
     """Replace the picture in an existing directory atomically. Not durable, by intent. Raises OSError."""
-    _replace(f"{directory}/recorder.json", {name: getattr(status, name) for name in RecorderStatus.__slots__})
+    flags = {name: [variant.name, variant.source] for name, variant in status.flags.items()}
+    picture = {name: getattr(status, name) for name in RecorderStatus.__slots__} | {"flags": flags}
+    _replace(f"{directory}/recorder.json", picture)
 
 
 def write_courier_status(directory: Path, status: CourierStatus) -> None:
@@ -137,11 +156,13 @@ def read_status(directory: Path) -> RecorderStatus | None:
     """The last picture, or None when there is none or it can't be understood."""
     try:
         found = json.loads((directory / "recorder.json").read_text())
-        told = {each.name: found[each.name] for each in fields(RecorderStatus)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        flags = {str(name): Variant(str(variant), source) for name, (variant, source) in found.pop("flags").items()}
+        told = {each.name: found[each.name] for each in fields(RecorderStatus) if each.name != "flags"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    fits = all(_fits(told[each.name], str(each.type)) for each in fields(RecorderStatus))
-    return RecorderStatus(**told) if fits else None
+    fits = all(_fits(told[each.name], str(each.type)) for each in fields(RecorderStatus) if each.name != "flags")
+    fits = fits and all(variant.source in get_args(Source) for variant in flags.values())
+    return RecorderStatus(**told, flags=flags) if fits else None
 
 
 def _fits(value: object, annotation: str) -> bool:

@@ -144,7 +144,8 @@ def _listening(port: int, transcript: Path) -> Iterator[subprocess.Popen[bytes]]
         eventually(lambda: b"Subscribed" in transcript.read_bytes(), f"the witness listens: {transcript}")
         yield process
     finally:
-        process.terminate()
+        # It has said all by then; asked to end politely, it may go on waiting for its broker.
+        process.kill()
         process.wait()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
-from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, ConfigError, KioskError
+from agent.commands.kiosk import ordered_hours
+from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, ConfigError, KioskError, Mistake
 from agent.flags import FLAGS, overrides
 from agent.settings import Settings
 from agent.terminal import painter, say, say_json
@@ -26,6 +27,10 @@ def show(file: Path | None, *, as_json: bool) -> int:
         say_json(config.as_json(settings))
     else:
         say(config.as_toml(settings).rstrip())
+        ordered = ordered_hours(settings)
+        if ordered is not None:
+            hours = ", ".join(f'"{each}"' for each in ordered)
+            say(f"\n# By command, and in force instead of the above: upload.hours = [{hours}]")
     return EXIT_GOOD
 
 
@@ -36,14 +41,20 @@ def schema() -> int:
 
 
 def check(file: Path | None, *, online: bool, as_json: bool) -> int:
-    """Say everything that is wrong with the file, what a clinic shouldn't leave, and whether the far ends answer."""
+    """Say everything that is wrong with the file, what a clinic shouldn't leave, and whether the far ends answer.
+
+    The environment's choice of flags is part of it. Raises KioskError.
+    """
     place = str(config.locate(file, os.environ))
     try:
         settings = config.load(file, os.environ)
-    except ConfigError as error:
+        overrides()
+    except KioskError as error:
         if not as_json:
             raise
-        say_json({"file": place, "mistakes": [asdict(mistake) for mistake in error.mistakes], "notes": []})
+        environment = [Mistake(error.place, error.cause, error.hint)]
+        mistakes = error.mistakes if isinstance(error, ConfigError) else environment
+        say_json({"file": place, "mistakes": [asdict(mistake) for mistake in mistakes], "notes": []})
         return EXIT_UNUSABLE
     notes = [*left_open(settings), *switched(os.environ)]
     findings = _far_ends(settings) if online else []

@@ -14,6 +14,7 @@ from agent import config
 from agent.commands.starting import Role
 from agent.commands.times import moment
 from agent.errors import KioskError
+from agent.hours import Hours
 from agent.ledger import Ledger, LedgerDamaged
 from agent.settings import Settings
 from agent.spool import Layout
@@ -37,6 +38,20 @@ def find(file: Path | None) -> Kiosk:
     """The kiosk of this configuration. Raises ConfigError."""
     settings = config.load(file, os.environ)
     return Kiosk(settings, Layout(settings.spool.path), ZoneInfo(settings.device.timezone), SystemClock())
+
+
+def ordered_hours(settings: Settings) -> tuple[Hours, ...] | None:
+    """Upload hours that were ordered by command and still count; None: those of the file do."""
+    from agent.contract.commands import Command, judge_again
+    from agent.contract.verbs import VERBS, hours_of
+    from agent.courier.book import standing_payload
+
+    payload = standing_payload(Layout(settings.spool.path).state / "commands.db", "set-upload-hours")
+    if payload is None:
+        return None
+    target = f"{settings.device.site}/{settings.device.id}"
+    judged = judge_again(payload, keys=settings.commands.admin_keys, target=target, able=VERBS)
+    return hours_of(judged.args["hours"]) if isinstance(judged, Command) else None
 
 
 def between(kiosk: Kiosk, since: str | None, until: str | None) -> tuple[int | None, int | None]:

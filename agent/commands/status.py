@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from agent.commands import hardware
-from agent.commands.kiosk import Kiosk, open_ledger, process_of
+from agent.commands.kiosk import Kiosk, open_ledger, ordered_hours, process_of
 from agent.commands.starting import Role
 from agent.commands.times import iso, local
 from agent.contract.alerts import Raised
 from agent.contract.keys import utc
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
-from agent.hours import is_open
+from agent.flags import Variant, read_variants
+from agent.hours import Hours, is_open
 from agent.ledger import ClockState, Ledger, LedgerDamaged, State, Tally
 from agent.settings import Settings
 from agent.status import FarEnd, RecorderState, RecorderStatus, read_courier_status, read_status, runtime_directory
@@ -35,13 +36,15 @@ _DOING: Final[dict[RecorderState, str]] = {
     "recording": "recording",
     "listening": "listening, nobody speaks",
     "idle": "idle outside the hours of [schedule]",
+    "paused": "paused by command",
+    "muted": "muted",
     "waiting_for_microphone": "looking for the microphone",
     "spool_full": "not recording, the spool is full",
     "disk_error": "not recording, the card fails",
     "stopped": "stopping",
 }
 
-_WELL: Final = frozenset[RecorderState]({"starting", "recording", "listening", "idle", "stopped"})
+_WELL: Final = frozenset[RecorderState]({"starting", "recording", "listening", "idle", "paused", "muted", "stopped"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,10 @@ class Situation:
     """Monotonic time of the look."""
     alerts: Mapping[str, Raised] = field(default_factory=dict)
     """What the running courier has raised, by name."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    """What is chosen, by flag: by the running recorder's word, or as the next one would find it."""
+    ordered_hours: tuple[Hours, ...] | None = None
+    """For uploads, by command."""
 
 
 def status(kiosk: Kiosk, *, as_json: bool) -> int:
@@ -109,6 +116,8 @@ def status(kiosk: Kiosk, *, as_json: bool) -> int:
 def look(kiosk: Kiosk) -> Situation:
     """The situation as the machine shows it. Raises KioskError when this user may not look."""
     now_ns, wall_ns = kiosk.clock.monotonic_ns(), kiosk.clock.wall_ns()
+    ordered = ordered_hours(kiosk.settings)
+    hours = kiosk.settings.upload.hours if ordered is None else ordered
     recorder_pid = process_of(kiosk, "recorder")
     picture = read_status(runtime_directory())
     if picture is not None and (picture.pid, picture.boot) != (recorder_pid, kiosk.clock.boot):
@@ -133,12 +142,14 @@ def look(kiosk: Kiosk) -> Situation:
         picture,
         (now_ns - picture.updated_ns) / NS_PER_S if picture else 0.0,
         wall_ns - now_ns + picture.since_ns if picture else 0,
-        is_open(kiosk.settings.upload.week, kiosk.zone, utc(wall_ns)),
+        is_open(replace(kiosk.settings.upload, hours=hours).week, kiosk.zone, utc(wall_ns)),
         kept,
         ledger_trouble,
         running.far_ends if running else {},
         now_ns,
         running.alerts if running else {},
+        picture.flags if picture else read_variants(runtime_directory(), kiosk.layout.state),
+        ordered,
     )
 
 
@@ -236,6 +247,7 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
             "since": iso(situation.since_ns, kiosk.zone),
             "age_s": round(situation.picture_age_s, 3),
         }
+        del recorder["flags"]
     document: dict[str, Any] = {
         "good": not wrong,
         "troubles": [asdict(trouble) for trouble in wrong],
@@ -246,6 +258,10 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
         "spool": {"path": str(spool.path), "cap_bytes": int(spool.cap)},
         "target": kiosk.settings.upload.target,
         "alerts": {name: asdict(raised) for name, raised in situation.alerts.items()},
+        "flags": [
+            {"flag": name, "variant": variant.name, "source": variant.source}
+            for name, variant in situation.variants.items()
+        ],
     }
     if kept is not None:
         last = kept.last_upload_ns
@@ -265,10 +281,13 @@ def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk, machine: It
     if picture is not None and situation.recorder_pid is not None:
         doing = paint(_DOING[picture.state], "red" if wrong else "green")
         doing += f" since {local(situation.since_ns, kiosk.zone)}"
+        if picture.quiet_until_ns is not None:
+            doing += f", for another {human_seconds(max(0, picture.quiet_until_ns - situation.now_ns) / NS_PER_S)}"
     else:
         doing = paint("not running" if situation.recorder_pid is None else "running", "red")
     say(f"{paint(f'{device.site}/{device.id}', 'bold')}: {doing}")
-    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk), *machine):
+    flags = (("flags", f"{name} is {each.name} ({each.source})") for name, each in situation.variants.items())
+    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk), *flags, *machine):
         say(f"  {name:11} {text}")
     for trouble in wrong:
         say(f"{paint('wrong', 'red')}: {trouble.what}" + (f"\n  → {trouble.hint}" if trouble.hint else ""))
@@ -291,6 +310,12 @@ def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[s
     yield name, f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
 
 
+def _hours_told(situation: Situation) -> str:
+    ordered = situation.ordered_hours
+    told = "" if ordered is None else f"; ordered by command: {' '.join(map(str, ordered)) or 'always'}"
+    return told + ("" if situation.uploads_due else "; outside upload.hours now")
+
+
 def _kept_lines(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]:
     kept, upload = situation.kept, kiosk.settings.upload
     if kept is None:
@@ -304,7 +329,7 @@ def _kept_lines(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]
         last = (
             "nothing uploaded yet" if kept.last_upload_ns is None else f"last {local(kept.last_upload_ns, kiosk.zone)}"
         )
-        yield "uploads", f"to {upload.target}; {last}" + ("" if situation.uploads_due else "; outside upload.hours now")
+        yield "uploads", f"to {upload.target}; {last}" + _hours_told(situation)
     else:
         yield "uploads", "none: upload.target is empty"
     if kept.evicted_unsent:

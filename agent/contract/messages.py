@@ -117,6 +117,11 @@ def event(topics: Topics, name: str, *, key: str, wall_ns: int, facts: Mapping[s
     return Message(topics.event, _encoded(content), qos=1, retain=False)
 
 
+def command(topics: Topics, payload: bytes, *, expires_s: int) -> Message:
+    """A signed command on its way to one kiosk: never retained, and dropped by the broker when its time is over."""
+    return Message(topics.command, payload, qos=1, retain=False, expires_s=expires_s)
+
+
 def result(topics: Topics, content: Mapping[str, Any]) -> Message:
     """What became of a command."""
     return Message(topics.result, _encoded(content), qos=1, retain=False)

@@ -56,6 +56,8 @@ RECORDER_STATES: Final = (
     "recording",
     "listening",
     "idle",
+    "paused",
+    "muted",
     "waiting_for_microphone",
     "spool_full",
     "disk_error",
@@ -397,7 +399,8 @@ METRICS: Final = (
         "recorder",
         "what the recorder does; `absent` without a sign of life in 10 s",
         "Recorder",
-        "`listening`: voice mode, nobody speaks. `idle`: outside of the schedule's hours.",
+        "`listening`: voice mode, nobody speaks. `idle`: outside of the schedule's hours. `paused` and `muted`: by "
+        "command.",
         choices=RECORDER_STATES,
     ),
     Metric(

@@ -57,6 +57,14 @@ def birth() -> Schema:
         serial=_TEXT_OR_NULL | {"description": "burned into the Pi; null for another machine"},
         versions=_closed(**dict.fromkeys(programs, _TEXT)),
         capture=capture,
+        upload_hours=_closed(
+            hours={
+                "type": "array",
+                "items": _TEXT,
+                "description": "daily, in the kiosk's zone; none of them is always",
+            },
+            **{"from": {"enum": ["file", "command"]}},
+        ),
         flags_by_environment={
             "type": "object",
             "additionalProperties": {"type": "string"},

@@ -11,16 +11,14 @@ import sqlite3
 from collections import Counter, deque
 from dataclasses import replace
 from queue import Empty
-from zoneinfo import ZoneInfo
 
-from agent.contract.keys import utc
 from agent.courier.activity import Activity
 from agent.courier.due import BATCH, Due
+from agent.courier.openings import Hurry, Openings
 from agent.courier.standing import Hold, holds, next_hold
 from agent.courier.targets import Target, TargetError
 from agent.courier.worker import LONGEST_ATTEMPT_S, Job, Lines, Report
 from agent.errors import KioskError
-from agent.hours import is_open
 from agent.ledger import Ledger
 from agent.settings import Settings
 from agent.spool import Layout, SegmentName
@@ -48,15 +46,19 @@ class Dispatcher:
         lines: Lines,
         activity: Activity,
         clock: Clock,
+        openings: Openings | None = None,
     ) -> None:
+        """`openings` are for all spools together; without them the hours of `settings` count."""
         self._ledger = ledger
         self._layout = layout
-        self._upload = settings.upload
+        self._parallel = settings.upload.parallel
+        self._openings = openings or Openings(settings)
+        self._hurried: Hurry | None = None
+        """The last hurry in which everything went that had waited."""
         self._lines = lines
         self._activity = activity
         self._clock = clock
         self._due = Due(ledger, layout, target, settings, clock)
-        self._zone = ZoneInfo(settings.device.timezone)
         self._ready: deque[Job] = deque()
         self._in_flight: dict[SegmentName, Job] = {}
         self._finished: list[Report] = []
@@ -228,7 +230,20 @@ class Dispatcher:
         return not busy and (self._lines.closed.is_set() or self._due.exhausted)
 
     def _is_open(self) -> bool:
-        return is_open(self._upload.week, self._zone, utc(self._ledger.now_ns()))
+        hurry = self._openings.hurry
+        if hurry is not None and hurry is not self._hurried:
+            if not self._has_drained(hurry):
+                return True
+            self._hurried = hurry
+        return self._openings.regular(self._ledger.now_ns())
+
+    def _has_drained(self, hurry: Hurry) -> bool:
+        """Whether all has gone that waited when the hurry began, or its time is over."""
+        if self._clock.monotonic_ns() >= hurry.until_ns:
+            return True
+        oldest = next(self._ledger.kept("pending", limit=1), None)
+        newer = oldest is None or (oldest.boot == self._ledger.boot and oldest.end_ns > hurry.since_ns)
+        return newer and not self._finished
 
     def _refill(self) -> None:
         """Get another batch ready, when there is reason to look for one."""
@@ -251,7 +266,7 @@ class Dispatcher:
         """Workers get about a second's worth of jobs ahead, so that a commit on a slow card doesn't starve them."""
         now_ns = self._clock.monotonic_ns()
         seconds = max(1, now_ns - self._refilled_ns) / NS_PER_S
-        self._depth = max(2 * self._upload.parallel, min(BATCH, round(self._arrived / seconds)))
+        self._depth = max(2 * self._parallel, min(BATCH, round(self._arrived / seconds)))
         self._arrived, self._refilled_ns = 0, now_ns
 
     def _follow_ledger(self) -> None:

@@ -7,16 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import agent
-from agent.contract.keys import utc
 from agent.contract.messages import Value
 from agent.contract.metrics import LEDGER_COUNTERS
 from agent.courier.activity import Activity, SlidingWindow
+from agent.courier.openings import Openings
 from agent.courier.stock import Stock
 from agent.flags import InForce
-from agent.hours import is_open
 from agent.settings import Settings
 from agent.status import RecorderStatus, read_status
 from agent.units import NS_PER_S
@@ -40,6 +38,7 @@ class Measures:
         activity: Activity,
         clock: Clock,
         runtime: Path,
+        openings: Openings | None = None,
         flags: Callable[[], InForce | None] = lambda: None,
         root: Path = Path("/"),
     ) -> None:
@@ -54,7 +53,7 @@ class Measures:
         self._root = root
         self._sensors = Sensors(root)
         self._flags = flags
-        self._zone = ZoneInfo(settings.device.timezone)
+        self._openings = openings or Openings(settings)
         self._window = SlidingWindow()
         self._epoch = ""
         self._counted: Counter[str] = Counter()
@@ -167,10 +166,10 @@ class Measures:
         }
 
     def _uploads_are_due(self, stock: Stock) -> bool:
-        upload = self._settings.upload
         # By what a ledger knows of this boot: the machine's own clock may be wrong where the store's was right.
         now_ns = stock.offset_ns + self._clock.monotonic_ns()
-        return bool(upload.target) and is_open(upload.week, self._zone, utc(now_ns))
+        wanted = self._openings.hurry is not None or self._openings.regular(now_ns)
+        return bool(self._settings.upload.target) and wanted
 
     def _now_s(self) -> float:
         return self._clock.monotonic_ns() / NS_PER_S

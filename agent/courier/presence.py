@@ -14,6 +14,7 @@ from agent.contract import messages
 from agent.contract.keys import timestamp
 from agent.courier.broker import Heard
 from agent.courier.conversation import IDLE_S, Line
+from agent.courier.openings import Openings
 from agent.settings import Settings
 from hw.board import identity
 from hw.clock import Clock
@@ -24,19 +25,29 @@ class Presence:
 
     listens_to: Mapping[str, Callable[[Heard], None]] = {}
 
-    def __init__(self, settings: Settings, clock: Clock, overridden: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, openings: Openings, clock: Clock, overridden: Mapping[str, str]) -> None:
         """`overridden` are the feature flags that the environment chooses."""
         self._settings = settings
         self._clock = clock
         self._overridden = overridden
         self._topics = messages.Topics(settings.device.site, settings.device.id)
         self._session = secrets.token_hex(6)
+        self._openings = openings
+        self._due = False
+
+    def introduce(self) -> None:
+        """Say `birth` anew: something in it has changed. Called from every thread."""
+        self._due = True
 
     def greet(self, line: Line) -> None:
+        self._due = False
         line.say(messages.status(self._topics, online=True))
         line.say(messages.birth(self._topics, self._facts()))
 
-    def step(self, line: Line) -> float:  # noqa: ARG002 (a subject's)
+    def step(self, line: Line) -> float:
+        if self._due and line.up:
+            self._due = False
+            line.say(messages.birth(self._topics, self._facts()))
         return IDLE_S
 
     def _facts(self) -> dict[str, object]:
@@ -60,6 +71,10 @@ class Presence:
                 "segment_seconds": self._settings.spool.segment_seconds,
             },
             "flags_by_environment": dict(self._overridden),
+            "upload_hours": {
+                "hours": [str(hours) for hours in self._openings.hours],
+                "from": "file" if self._openings.ordered is None else "command",
+            },
             "configuration": configuration_digest(self._settings),
         }
 

@@ -17,13 +17,17 @@ from agent.contract.evaluation import Target
 from agent.contract.messages import Topics
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
+from agent.courier.book import Book
 from agent.courier.conversation import Subject
 from agent.courier.crew import Crew
+from agent.courier.deeds import Deeds
+from agent.courier.desk import Desk, Judge, able_to
 from agent.courier.discovery import Discovery
 from agent.courier.events import Events
 from agent.courier.flags import FlagDesk
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor, Picture
+from agent.courier.openings import Openings
 from agent.courier.pace import Pace
 from agent.courier.presence import Presence
 from agent.courier.reporter import Reporter
@@ -32,11 +36,13 @@ from agent.courier.stock import Stocktaker, stock_in_memory
 from agent.courier.targets import open_target
 from agent.courier.telling import Alerts, Telemetry
 from agent.courier.textfile import TextFile
+from agent.courier.timepiece import trusted_wall_ns
 from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines
-from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
+from agent.errors import EXIT_AGAIN, EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.ledger import Ledger
+from agent.mailbox import Mailbox
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
 from agent.status import runtime_directory
@@ -70,6 +76,9 @@ class CourierService:
             upload.target, endpoint_url=upload.endpoint_url, region=upload.region, connections=upload.parallel
         )
         activity = Activity(clock)
+        self._runtime = runtime
+        self._openings = Openings(settings)
+        self._restarting = False
         self._troubles = Troubles(runtime, clock)
         self._uploads: dict[str, Uploads] = {}
         """From the card and, while it can't be used, from memory."""
@@ -78,14 +87,14 @@ class CourierService:
             for name, chosen in (("card", settings), ("direct", in_memory)):
                 lines = Lines(stop=self._stop)
                 tell = partial(self._troubles.tell, name)
-                self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell)
+                self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell, self._openings)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
         self._flags = FlagDesk(settings.flags.keys, _target(settings), self._layout, runtime, clock, self._stop)
         self._alarms = Alarms(settings.alerts, clock, self._troubles.earlier())
         self._monitor = Monitor(
             self._stocktaker.ask,
             lambda: stock_in_memory(self._direct, clock),
-            Measures(settings, activity, clock, runtime, lambda: self._flags.in_force, root),
+            Measures(settings, activity, clock, runtime, self._openings, lambda: self._flags.in_force, root),
             Signs(settings.spool.keep_free, lambda: self._troubles.refusal, clock),
             self._alarms,
             clock,
@@ -125,7 +134,9 @@ class CourierService:
         self._stop.wait()
         self._say_goodbye(crew)
         lock.close()
-        return EXIT_FOUND_WRONG if crew.casualty else EXIT_GOOD
+        if crew.casualty:
+            return EXIT_FOUND_WRONG
+        return EXIT_AGAIN if self._restarting else EXIT_GOOD
 
     def once(self) -> int:
         """Upload what is due now. Raises KioskError when the store doesn't take it; nothing is lost by that."""
@@ -160,12 +171,10 @@ class CourierService:
         topics = Topics(device.site, device.id)
         events = Events(topics, self._clock)
         alerts = Alerts(topics, monitor)
-        quick: list[Subject] = [
-            Presence(self._settings, self._clock, self._flags.overridden),
-            Telemetry(topics, monitor),
-            alerts,
-            self._flags,
-        ]
+        presence = Presence(self._settings, self._openings, self._clock, self._flags.overridden)
+        telemetry = Telemetry(topics, monitor)
+        desk = self._make_desk(topics, events, presence, telemetry)
+        quick: list[Subject] = [presence, telemetry, alerts, self._flags]
         prefix = self._settings.mqtt.discovery_prefix
         board = identity()
         about = About(device.site, device.id, agent.__version__, board.model, board.serial)
@@ -173,14 +182,39 @@ class CourierService:
         reporter = Reporter(
             self._settings,
             quick=[*quick, discovery] if prefix else quick,
-            desk=[events],
+            desk=[events, desk],
             tell=partial(self._troubles.tell, "broker"),
             clock=self._clock,
             stop=self._stop,
         )
-        monitor.changed = events.noted = discovery.asked = reporter.wake
+        monitor.changed = events.noted = discovery.asked = desk.noted = reporter.wake
         self._flags.note = self._alarms.note = events.note
         return reporter
+
+    def _make_desk(self, topics: Topics, events: Events, presence: Presence, telemetry: Telemetry) -> Desk:
+        settings, book = self._settings, Book(self._layout.state / "commands.db")
+        deeds = Deeds(
+            Mailbox(self._runtime),
+            book,
+            self._openings,
+            self._monitor,
+            telemetry,
+            presence.introduce,
+            self._restart,
+            self._clock,
+        )
+        judge = Judge(
+            f"{settings.device.site}/{settings.device.id}",
+            frozenset(settings.commands.admin_keys),
+            able_to(has_target=self._target is not None),
+            partial(trusted_wall_ns, self._clock, (self._layout, self._direct)),
+            book,
+        )
+        return Desk(topics, judge, deeds, self._openings, events, self._clock)
+
+    def _restart(self) -> None:
+        self._restarting = True
+        self.stop()
 
     def _heed_signals(self) -> None:
         def heed(_number: int, _frame: FrameType | None) -> None:

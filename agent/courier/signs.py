@@ -18,8 +18,10 @@ from agent.status import RecorderState, RecorderStatus
 from agent.units import NS_PER_S
 from hw.clock import Clock
 
-_NOT_STALLED: Final = frozenset[RecorderState]({"recording", "listening", "idle", "waiting_for_microphone"})
-"""What the recorder does when it does what it can."""
+_NOT_STALLED: Final = frozenset[RecorderState](
+    {"recording", "listening", "idle", "paused", "muted", "waiting_for_microphone"}
+)
+"""What the recorder does when it does what it can, and what it was asked to."""
 
 _CLIPPING_S: Final = 60.0
 _ENOUGH_FILES: Final = 1000
@@ -100,11 +102,10 @@ class Signs:
         return self._unsynchronised.seconds(now_ns, holds=None if synchronised is None else not synchronised)
 
     def _direct_path(self, recorder: RecorderStatus | None, now_ns: int) -> Sign:
-        """While the microphone is missing the trouble is the microphone's: it doesn't tell whether this was chosen."""
-        if recorder is None or recorder.state == "waiting_for_microphone":
+        if recorder is None:
             return Sign(None)
-        trouble = recorder.trouble if recorder.path == "direct" else ""
-        return Sign(self._direct.seconds(now_ns, holds=bool(trouble)), trouble)
+        detour = recorder.detour if recorder.path == "direct" else ""
+        return Sign(self._direct.seconds(now_ns, holds=bool(detour)), detour)
 
     def _credentials(self, now_ns: int) -> Sign:
         refusal = self._needs_person()

@@ -23,16 +23,17 @@ class Telemetry:
     def __init__(self, topics: Topics, monitor: Monitor) -> None:
         self._topics = topics
         self._monitor = monitor
-        self._told = -1
+        self.told = -1
+        """The picture that was said last on this connection."""
 
     def greet(self, line: Line) -> None:  # noqa: ARG002 (a subject's)
-        self._told = -1
+        self.told = -1
 
     def step(self, line: Line) -> float:
         picture = self._monitor.picture
-        if picture is not None and line.up and picture.seq != self._told:
+        if picture is not None and line.up and picture.seq != self.told:
             line.say(messages.telemetry(self._topics, picture.values, wall_ns=picture.wall_ns, seq=picture.seq))
-            self._told = picture.seq
+            self.told = picture.seq
         return IDLE_S
 
 

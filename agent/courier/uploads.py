@@ -9,6 +9,7 @@ from dataclasses import replace
 from agent.courier.activity import Activity
 from agent.courier.crew import Crew
 from agent.courier.dispatcher import Dispatcher
+from agent.courier.openings import Openings
 from agent.courier.pace import Pace
 from agent.courier.standing import Standing
 from agent.courier.targets import Target
@@ -39,6 +40,7 @@ class Uploads:
         activity: Activity,
         clock: Clock,
         tell: Callable[[KioskError | None], None] = lambda _: None,
+        openings: Openings | None = None,
     ) -> None:
         """`pace` is for all spools together; `lines` are for this one alone; `tell` hears what is wrong."""
         self._settings = settings
@@ -49,6 +51,7 @@ class Uploads:
         self._pace = pace
         self._activity = activity
         self._tell = tell
+        self._openings = openings
 
     @property
     def ready(self) -> bool:
@@ -92,7 +95,9 @@ class Uploads:
             dispatcher.finish(_GRACE_S)
 
     def _dispatcher(self, ledger: Ledger, settings: Settings) -> Dispatcher:
-        return Dispatcher(ledger, self._layout, self._target, settings, self._lines, self._activity, self._clock)
+        return Dispatcher(
+            ledger, self._layout, self._target, settings, self._lines, self._activity, self._clock, self._openings
+        )
 
     def _wait_for_ledger(self) -> bool:
         """Wait until the recorder has made it, or the card gives it out again; False when asked to end before."""

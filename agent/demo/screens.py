@@ -35,6 +35,8 @@ _LINE_EVERY_S = 5.0
 
 _COLOURS = {
     "starting": "yellow",
+    "paused": "yellow",
+    "muted": "yellow",
     "waiting_for_microphone": "red",
     "spool_full": "red",
     "disk_error": "red",

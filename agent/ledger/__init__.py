@@ -10,14 +10,14 @@
 
 Both processes write here, each its own kinds of entry, in short transactions:
 
-    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty
+    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, command
     courier   retimed (from the store's clock), keyed, acknowledged, damaged
 
 A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock of the named boot; wall time is
 `boots.offset_ns` + that, so that repairing one offset re-times everything of its boot.
 """
 
-from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, passing
+from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, LedgerMissing, passing
 from agent.ledger.journal import Entry
 from agent.ledger.ledger import Ledger
 from agent.ledger.queries import ALWAYS_NS
@@ -33,6 +33,7 @@ __all__ = [
     "GapReason",
     "Ledger",
     "LedgerDamaged",
+    "LedgerMissing",
     "Segment",
     "State",
     "Tally",

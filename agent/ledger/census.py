@@ -46,6 +46,10 @@ class Census:
         """Segments that wait for upload, but whose audio isn't there."""
         return list(self._queries.select(f"WHERE present AND state = 'pending' AND {_WITHOUT_AUDIO}"))
 
+    def elsewhere(self) -> list[Segment]:
+        """Segments that wait for upload, and should still be in another spool."""
+        return list(self._queries.select(f"WHERE NOT present AND state = 'pending' AND {_WITHOUT_AUDIO}"))
+
     def settled(self) -> list[Segment]:
         """Segments thought to be here that have been given up, or uploaded and removed.
 

@@ -57,6 +57,10 @@ _PASSING: Final = frozenset(
 """What SQLite answers when it can't use a file now. Anything else is the file's own fault."""
 
 
+class LedgerMissing(KioskError):
+    """There is none, or one that was begun and never made."""
+
+
 class LedgerDamaged(KioskError):
     """The database can't be understood; the recorder sets it aside and rebuilds (invariant 3)."""
 
@@ -156,7 +160,7 @@ class Database:
                 hint="install the newer release again",
             )
         if self.fresh and not create:
-            raise KioskError(
+            raise LedgerMissing(
                 "open ledger",
                 place=str(self.path),
                 cause="the recorder is only just making it",
@@ -201,7 +205,7 @@ def _refuse_without(path: Path) -> None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise KioskError(
+        raise LedgerMissing(
             "open ledger",
             place=str(path),
             cause="it does not exist",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from agent.ledger.census import Census
 from agent.ledger.database import Database, LedgerDamaged
@@ -103,6 +103,10 @@ class Ledger(Queries):
     def entries(self, since: int = 0) -> Iterator[Entry]:
         """The journal in order, from after sequence number `since`."""
         return self._journal.entries(since)
+
+    def first(self) -> int:
+        """Sequence number of the oldest journal entry that is here."""
+        return next((entry.seq for entry in self.entries()), 0)
 
     def follow(self, after: tuple[int, bytes] | None, limit: int) -> tuple[tuple[int, bytes] | None, int | None]:
         """`broken_link` in portions: at most `limit` links from after an entry that an earlier call reached.
@@ -230,6 +234,11 @@ class Ledger(Queries):
         with self.transaction():
             self._db.execute("UPDATE segments SET present = 1 WHERE run = ? AND seq = ?", (name.run, name.seq))
 
+    def obeyed(self, name: str, key: str, verb: str, args: Mapping[str, Any], sha256: str) -> None:
+        """Enter that a command was obeyed, whose key signed it, and the hash of what came."""
+        with self.transaction():
+            self._journal.append("command", id=name, key=key, verb=verb, args=dict(args), sha256=sha256)
+
     # What the recorder writes when it records in memory (agent.recorder.homecoming).
 
     def went_direct(self, cause: str, cut: tuple[SegmentName, int] | None) -> None:
@@ -260,6 +269,22 @@ class Ledger(Queries):
         """Enter, in the ledger in memory, that the card's ledger has taken over what was counted so far."""
         with self.transaction():
             self._journal.append("home", counters=counters)
+
+    def forget_told(self, until: int) -> None:
+        """Let go, in the ledger in memory, of what another one tells up to entry `until`: memory is small.
+
+        Its journal begins with the next entry then; what is here, and where time stands, stays.
+        """
+        with self.transaction():
+            untold = {(entry.body["run"], entry.body["seq"]) for entry in self.entries(until) if entry.kind == "sealed"}
+            gone = self._db.execute("SELECT id, run, seq FROM segments WHERE NOT present ORDER BY id").fetchall()
+            newest = self._db.execute("SELECT max(id) FROM segments").fetchone()[0]
+            self._db.executemany(
+                "DELETE FROM segments WHERE id = ?",
+                [(number,) for number, run, seq in gone if number != newest and (run, seq) not in untold],
+            )
+            self._db.execute("DELETE FROM gaps WHERE id < (SELECT max(id) FROM gaps)")
+            self._db.execute("DELETE FROM journal WHERE seq <= ? AND seq < (SELECT max(seq) FROM journal)", (until,))
 
     def home_base(self) -> dict[str, float]:
         """What was counted here and is counted on the card since; {} in the card's own ledger."""

@@ -15,6 +15,8 @@ GapReason = Literal[
     "overflow",
     "unplugged",
     "schedule",
+    "paused",
+    "muted",
     "voice",
     "restart",
     "spool_full",

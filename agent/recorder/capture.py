@@ -1,7 +1,8 @@
 """The capture thread: microphone to ring, for ever.
 
 It never waits for anything but the microphone. An absent, vanished or frozen microphone is a state, not an error:
-it's looked for about once a second. Outside the schedule's hours the PCM is closed, so the room can't be heard.
+it's looked for about once a second. Outside the schedule's hours, and while somebody wants quiet, the PCM is closed, so
+the room can't be heard.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from agent.errors import KioskError
 from agent.ledger import GapReason
 from agent.recorder.drift import Drift
 from agent.recorder.ring import Ring
 from agent.recorder.vitals import Vitals
+from agent.status import RecorderState
 from hw.alsa import Block, Microphone, Overrun
 from hw.clock import Clock
 
@@ -31,7 +33,12 @@ FROZEN_AFTER_S: Final = 2.5
 RETRY_S: Final = 1.0
 """DESIGN §4: recording resumes within 5 s of the microphone's return."""
 
-_SCHEDULE_CHECK_S: Final = 1.0
+_QUIET_CHECK_S: Final = 1.0
+
+Withheld = Literal["schedule", "paused", "muted"]
+"""Why the room may not be heard."""
+
+_STATES: Final[dict[Withheld, RecorderState]] = {"schedule": "idle", "paused": "paused", "muted": "muted"}
 
 
 class Capture:
@@ -44,17 +51,19 @@ class Capture:
         clock: Clock,
         stop: threading.Event,
         vitals: Vitals,
-        allowed: Callable[[], bool],
+        withheld: Callable[[], Withheld | None],
         drift: Drift,
+        waiting: Callable[[], None],
     ) -> None:
-        """`allowed` says whether the schedule wants the room to be heard now."""
+        """`withheld` says why the room may not be heard now, if so; `waiting` is called while nothing is heard."""
         self._open = open_microphone
         self._ring = ring
         self._clock = clock
         self._stop = stop
         self._vitals = vitals
-        self._allowed = allowed
+        self._withheld = withheld
         self._drift = drift
+        self._waiting = waiting
         self._microphone: Microphone | None = None
 
     def run(self) -> None:
@@ -68,8 +77,9 @@ class Capture:
 
     def step(self) -> None:
         """One turn: listen for a while, or wait for what is missing."""
-        if not self._allowed():
-            self._idle()
+        withheld = self._withheld()
+        if withheld is not None:
+            self._idle(withheld)
         elif self._microphone is None:
             self._try_to_open()
         else:
@@ -81,12 +91,14 @@ class Capture:
         if microphone is not None:
             microphone.wake()
 
-    def _idle(self) -> None:
-        if self._vitals.microphone != "idle":
-            self._lose("schedule")
-            self._vitals.microphone = "idle"
+    def _idle(self, withheld: Withheld) -> None:
+        state = _STATES[withheld]
+        if self._vitals.microphone != state:
+            self._lose(withheld)
+            self._vitals.microphone = state
             self._vitals.trouble = ""
-        self._clock.wait(self._stop, _SCHEDULE_CHECK_S)
+        self._waiting()
+        self._clock.wait(self._stop, _QUIET_CHECK_S)
 
     def _try_to_open(self) -> None:
         try:
@@ -101,6 +113,9 @@ class Capture:
             heard = microphone.read(FROZEN_AFTER_S)
         except KioskError as error:
             self._missing(error)
+            return
+        if self._withheld() is not None:
+            # What was heard while somebody asked for quiet isn't kept; the next step closes the microphone.
             return
         if isinstance(heard, Block):
             self._heard(heard)
@@ -142,6 +157,7 @@ class Capture:
             # Another microphone came back, or a setting is wrong: that needs a person, unlike mere absence.
             log.error("%s", error)
         self._close()
+        self._waiting()
         self._clock.wait(self._stop, RETRY_S)
 
     def _lose(self, reason: GapReason) -> None:

@@ -1,39 +1,53 @@
-"""What was recorded in memory comes to the card: its journal entry by entry, each file before the entry that seals it.
+"""What was recorded in memory comes to the card: its account at once, then its files, one at a time.
 
-In the order of the other journal, each step durable before the next:
+The account is the other journal, repeated entry by entry in one transaction that also says up to where that was. It's
+told before the card's writer goes on, so that the card's ledger tells all time in order, and also now and then while
+recordings go on in memory: then there is little left to tell. A recording is entered as one that isn't here.
 
-    1. repeat what was entered before a segment was sealed, in one transaction that also says up to where that was
-    2. copy the segment as it would be written there: sidecar, audio, fsync, rename, fsync
-    3. with the next transaction, its own entry; at the end what was counted
-    4. forget and remove in memory what the card's ledger knows
+Its file follows while the card is written again:
 
-A power cut between two steps costs what was still in memory, but no account: the card's ledger tells all time up to the
-last copy. Each step can be repeated. The courier may go on with both ledgers meanwhile: a key that one fixes is the key
-the other would choose, for both know the same offset of this boot; an acknowledgement that comes too late costs one
-more conditional PUT.
+    1. copy it as it would be written there: sidecar, audio, fsync, rename, fsync
+    2. the card's ledger: it is here
+    3. the ledger in memory: it is gone from here; then remove it
+
+Each step can be repeated. A power cut costs what was still in memory, but no account: what was told of and never came
+is entered as lost by the next recovery. The courier may go on with both ledgers meanwhile: a key that one fixes is the
+key the other would choose, for both know the same offset of this boot; an acknowledgement that comes too late costs
+one more conditional PUT.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from agent.ledger import Boot, Entry, Gap, Ledger, Segment, State
+from agent.ledger import Boot, Entry, Gap, Ledger, LedgerMissing, Segment, State
 from agent.recorder.removal import remove_files
 from agent.recorder.root import Root
 from agent.recorder.segment import move_into_sealed
 from agent.recorder.succession import Cut
 from agent.spool import Layout, SegmentName
+from agent.units import NS_PER_S
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
 _RANKS: Final = {"unsynchronised": 0, "server": 1, "synchronised": 2}
+
+_SILENT_KINDS: Final = frozenset({"epoch", "home", "merged"})
+"""What a ledger says about itself."""
+
+_LONGEST_TOLD: Final = 2000
+"""Entries that the ledger in memory keeps although the card's tells them: half a day of minutes, 2 MiB."""
+
+_NO_ROOM_NS: Final = 10 * NS_PER_S
+"""How long files wait in memory when the card has no room for them."""
 
 
 def cuts_for_card(direct: Layout, clock: Clock) -> list[Cut]:
@@ -41,87 +55,117 @@ def cuts_for_card(direct: Layout, clock: Clock) -> list[Cut]:
 
     Where a segment was gone on with elsewhere, only its beginning counts; a copy that was cut short doesn't count.
     """
-    if not direct.ledger.exists():
-        return []
-    with Ledger(direct.ledger, clock, read_only=True) as away:
+    with _ledger_of(direct, clock, read_only=True) as away:
+        if away is None:
+            return []
         copies = {segment.name: 0 for segment in away.segments()}
         return [Cut(name, frames) for name, frames in (copies | away.cuts()).items()]
 
 
-def carry_home(direct: Layout, home: Root, clock: Clock) -> None:
-    """Steps 1 to 3 for all that is there now, also while the other spool is still written. Raises CARD_ERRORS."""
-    if not direct.ledger.exists():
-        return
-    with Ledger(direct.ledger, clock, read_only=True) as away:
-        until, _ = home.ledger.home_until(away.epoch())
-        before: list[Entry] = []
-        for entry in list(away.entries(until)):
-            segment = _waiting_there(entry, away, home)
-            if segment is not None:
-                _repeat_all(before, away, home)
-                before = []
-                _copy(direct, home, segment)
-            before.append(entry)
-        _repeat_all(before, away, home)
-
-
-def bring_home(direct: Layout, home: Root, clock: Clock) -> int:
-    """All steps; nobody writes the other spool any more. How many recordings came. Raises CARD_ERRORS."""
-    if not direct.ledger.exists():
-        return 0
-    carry_home(direct, home, clock)
-    with Ledger(direct.ledger, clock) as away:
-        epoch, counters = away.epoch(), away.counters()
-        until, counted = home.ledger.home_until(epoch)
-        if counters != counted:
-            with home.ledger.transaction():
-                home.ledger.count(**{name: value - counted.get(name, 0) for name, value in counters.items()})
-                home.ledger.came_home(epoch, until, counters)
-        done = [segment for segment in away.kept() if home.ledger.segment(segment.name) is not None]
-        with away.transaction():
-            away.forget_files(segment.name for segment in done)
-            away.went_home(counters)
-    for segment in done:
-        remove_files(direct, segment.name)
-    return len(done)
-
-
-def _waiting_there(entry: Entry, away: Ledger, home: Root) -> Segment | None:
-    """The segment that `entry` sealed, if its file is in memory only."""
-    if entry.kind != "sealed":
-        return None
-    segment = away.segment(SegmentName(entry.body["run"], entry.body["seq"]))
-    if segment is None or not segment.present or segment.state != "pending":
-        return None
-    return None if home.layout.audio(segment.name).exists() or home.ledger.segment(segment.name) else segment
-
-
-def _copy(direct: Layout, home: Root, segment: Segment) -> None:
-    """One recording as if it were written there: until it's whole, recovery takes it for an unfinished one."""
-    if not home.retention.make_room():
-        raise OSError(errno.ENOSPC, "no room for what was recorded in memory")
-    name, layout = segment.name, home.layout
+@contextmanager
+def _ledger_of(direct: Layout, clock: Clock, *, read_only: bool = False) -> Iterator[Ledger | None]:
+    """The one in memory; None when there is none, or its writer hasn't come further than to begin one."""
     try:
-        _copied(direct.meta(name), layout.open_meta(name))
-        _copied(direct.audio(name), layout.part(name))
-    except FileNotFoundError:
-        # Uploaded or given up in this very moment: an entry that follows says which.
-        for path in (layout.part(name), layout.open_meta(name)):
-            path.unlink(missing_ok=True)
+        ledger = Ledger(direct.ledger, clock, read_only=read_only)
+    except LedgerMissing:
+        yield None
         return
-    move_into_sealed(layout, layout.part(name), layout.open_meta(name), layout.audio(name), layout.meta(name))
-    home.retention.note_sealed(segment.bytes + segment.meta_bytes)
+    with ledger:
+        yield ledger
 
 
-def _repeat_all(entries: list[Entry], away: Ledger, home: Root) -> None:
-    if not entries:
-        return
-    _, counted = home.ledger.home_until(away.epoch())
-    with home.ledger.transaction():
-        _bridge(entries, home.ledger)
-        for entry in entries:
-            _repeat(entry, away, home)
-        home.ledger.came_home(away.epoch(), entries[-1].seq, counted)
+class Homecoming:
+    """From the ledger and the spool in memory to `home`. Belongs to the card's thread; raises CARD_ERRORS."""
+
+    def __init__(self, direct: Layout, home: Root, clock: Clock) -> None:
+        self._direct = direct
+        self._home = home
+        self._clock = clock
+        self._not_before_ns = 0
+        self.brought = 0
+        """Files that came so far."""
+
+    def tell(self) -> None:
+        """Repeat the account up to now, also while the other spool is still written."""
+        home = self._home
+        with _ledger_of(self._direct, self._clock) as away:
+            if away is None:
+                return
+            epoch = away.epoch()
+            until, counted = home.ledger.home_until(epoch)
+            entries = [entry for entry in away.entries(until) if entry.kind not in _SILENT_KINDS]
+            counters = away.counters()
+            if not entries and counters == counted:
+                return
+            with home.ledger.transaction():
+                _bridge(entries, home.ledger)
+                for entry in entries:
+                    _repeat(entry, away, home)
+                home.ledger.count(**{name: value - counted.get(name, 0) for name, value in counters.items()})
+                home.ledger.came_home(epoch, entries[-1].seq if entries else until, counters)
+            away.went_home(counters)
+            if entries and entries[-1].seq - away.first() > _LONGEST_TOLD:
+                away.forget_told(entries[-1].seq)
+
+    def step(self) -> bool:
+        """Bring one file, when there is room for it beside the segment being written. False: none is left."""
+        if self._clock.monotonic_ns() < self._not_before_ns:
+            return True
+        self.tell()
+        with _ledger_of(self._direct, self._clock) as away:
+            if away is None:
+                return False
+            waiting = [segment for segment in away.kept() if self._may_go(segment)]
+            here = [segment for segment in waiting if not self._is_missed(segment)]
+            self._let_go(away, here)
+            fetched = next((segment for segment in waiting if self._is_missed(segment)), None)
+            if fetched is None:
+                return False
+            if not self._home.retention.make_room_beside(fetched.bytes + fetched.meta_bytes):
+                self._not_before_ns = self._clock.monotonic_ns() + _NO_ROOM_NS
+                return True
+            if self._copy(fetched):
+                self._home.ledger.recall_files(fetched.name)
+                self._home.retention.note_sealed(fetched.bytes + fetched.meta_bytes)
+                self._let_go(away, [fetched])
+                self.brought += 1
+            return True
+
+    def finish(self) -> None:
+        """Bring everything there is room for; nothing is being written any more."""
+        self._not_before_ns = 0
+        while self.step() and not self._not_before_ns:
+            pass
+
+    def _may_go(self, segment: Segment) -> bool:
+        """Whether the card's ledger knows about it all that this one does. What it took for lost, memory keeps."""
+        known = self._home.ledger.segment(segment.name)
+        return known is not None and (known.present or segment.state != "pending" or known.state != "lost")
+
+    def _is_missed(self, segment: Segment) -> bool:
+        """Whether the card should have its file, and hasn't."""
+        known = self._home.ledger.segment(segment.name)
+        return known is not None and not known.present and segment.state == known.state == "pending"
+
+    def _let_go(self, away: Ledger, segments: Sequence[Segment]) -> None:
+        if segments:
+            away.forget_files(segment.name for segment in segments)
+        for segment in segments:
+            remove_files(self._direct, segment.name)
+
+    def _copy(self, segment: Segment) -> bool:
+        """One recording as if it were written there: until it's whole, recovery takes it for an unfinished one."""
+        name, layout = segment.name, self._home.layout
+        try:
+            _copied(self._direct.meta(name), layout.open_meta(name))
+            _copied(self._direct.audio(name), layout.part(name))
+        except FileNotFoundError:
+            # Uploaded or given up in this very moment: an entry that follows says which.
+            for path in (layout.part(name), layout.open_meta(name)):
+                path.unlink(missing_ok=True)
+            return False
+        move_into_sealed(layout, layout.part(name), layout.open_meta(name), layout.audio(name), layout.meta(name))
+        return True
 
 
 def _copied(source: Path, copy: Path) -> None:
@@ -153,6 +197,8 @@ def _repeat(entry: Entry, away: Ledger, home: Root) -> None:
         _learn(Boot(body["of"], body["offset_ns"], body["clock"]), ledger)
     elif entry.kind == "gap":
         ledger.gap(Gap(body["of"], body["begin_ns"], body["end_ns"], body["reason"], body.get("previous")))
+    elif entry.kind == "command":
+        ledger.obeyed(body["id"], body["key"], body["verb"], body["args"], body["sha256"])
     elif "run" in body and entry.kind != "direct":
         _repeat_for(SegmentName(body["run"], body["seq"]), entry.kind, body, away, home)
 

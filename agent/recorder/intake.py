@@ -48,6 +48,10 @@ class Intake:
             self._taken.extend(_joined(taken, self._batch_frames))
         return True
 
+    def nudge(self) -> None:
+        """From another thread: end a wait."""
+        self._ring.nudge()
+
     def __iter__(self) -> Iterator[Block | Break]:
         """What is to be recorded of what was taken; each item is gone once it has been given."""
         while self._passing or self._taken:

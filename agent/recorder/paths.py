@@ -1,39 +1,44 @@
 """Which of the two paths recordings take: the spool on the card, or the direct one in memory (DESIGN §3).
 
-Two threads. The card's opens the spool, recovers it, brings home what was recorded in memory, and writes. When the card
-fails, it leaves that to a direct writer and tries again every few seconds. When the card is stuck in the kernel, nobody
-can move that thread: after 15 s the main thread starts the direct writer in its stead, and the stuck one finishes what
-it has whenever the card lets it. The ring is taken from at the very frame each time (agent.recorder.succession).
+Memory is taken when the flag `offline_recording` is off, and whenever the card can't be used. Two threads. The card's
+opens the spool, recovers it, and writes, or looks after it while recordings go to memory by choice. When the card
+fails, it leaves the recording to a direct writer and tries again every few seconds. When the card is stuck in the
+kernel, nobody can move that thread: after 15 s the main thread starts the direct writer in its stead, and the stuck one
+finishes what it has whenever the card lets it. The ring is taken from at the very frame each time
+(agent.recorder.succession).
 
-    card   open ─► home ─► write ─► (fails, or is taken over) ─► wait ─► open …
-    direct                          write ───────────────────────────────────► leaves, when the card is back
+    card   open ─► write ─► (fails, or is stuck) ─► wait ─► open ─► write ─► (not chosen) ─► tend ─► write …
+    direct                   write ──────────────────────► leaves             write ───────► leaves
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
 from agent.errors import KioskError
-from agent.recorder.homecoming import bring_home, carry_home, cuts_for_card
+from agent.flags import OFFLINE_RECORDING
+from agent.ledger import Ledger
+from agent.recorder.card import Card
+from agent.recorder.detour import Detour
+from agent.recorder.direct import DirectPath, Substitute
+from agent.recorder.homecoming import Homecoming
 from agent.recorder.ring import Ring, TakenOver
-from agent.recorder.root import Root, open_root
-from agent.recorder.succession import CARD_ERRORS, CardFailed, Succession
+from agent.recorder.root import Root
+from agent.recorder.succession import CARD_ERRORS, Accounted, CardFailed, Succession
+from agent.recorder.switch import Switch
 from agent.recorder.timekeeper import Timekeeper
+from agent.recorder.turns import Turns
 from agent.recorder.vitals import Vitals
 from agent.recorder.writer import Writer
 from agent.settings import Settings
-from agent.spool import InstanceLock, Layout
+from agent.spool import Layout
 from agent.units import NS_PER_S
 from hw.clock import Clock
-
-log = logging.getLogger(__name__)
 
 STALL_S: Final = 15.0
 """DESIGN §3. Real time, whatever clock the recorder lives by: the ring covers it and as much again."""
@@ -41,7 +46,14 @@ STALL_S: Final = 15.0
 RETRY_S: Final = 5.0
 """How long to leave a card alone that has failed."""
 
-_CLOCK_CHECK_NS: Final = 5 * NS_PER_S
+_TEND_S: Final = 30.0
+"""How often the spool on the card is looked after while recordings go to memory by choice."""
+
+_SHUN_NS: Final = 60 * NS_PER_S
+"""How long to leave memory alone that was chosen and couldn't be written."""
+
+_Ending = Literal["closed", "left", "taken over"]
+"""How a writer's time on the card ends: with the ring, by choice, or because it was stuck."""
 
 
 class Paths:
@@ -57,48 +69,51 @@ class Paths:
         stop: threading.Event,
         turned: Callable[[], None],
     ) -> None:
-        """`turned` is called after each turn of the writer that holds the ring."""
-        self._settings = settings
-        self._direct_settings = settings.on_direct_path(runtime / "direct")
-        self._direct = Layout(self._direct_settings.spool.path)
+        """`turned` is called after each turn of the writer that holds the ring.
+
+        Raises KioskError when the environment chooses what doesn't exist.
+        """
         self._ring = ring
         self._clock = clock
-        self._vitals = vitals
         self._stop = stop
         self._turned = turned
+        self._turns = Turns(ring, clock, vitals, self._after_turn)
+        self._direct = DirectPath(settings, runtime, clock, vitals, self._turns)
+        self._card = Card(settings, self._direct.layout, clock, vitals)
+        self.switch = Switch(runtime, Layout(settings.spool.path).state)
+        self._detour = Detour()
+        self._news = threading.Event()
+        """Wakes the card's thread while it has nothing to write."""
         self._changing = threading.Lock()
-        self._lock: InstanceLock | None = None
         self._writer: Writer | None = None
         """The card's, while it writes."""
         self._busy_since_s: float | None = None
-        """Real time since when the card's thread has been opening or bringing home."""
+        """Real time since when the card's thread has been at the card for something else."""
         self._left: Succession | None = None
-        """What the last direct writer left, until the card's goes on with it."""
-        self._served = False
-        """Whether the card was ever written to by this process."""
-        self._substitute: _Direct | None = None
-        self.trouble = ""
-        """Why recordings don't go to the card, for a person; empty while they do."""
+        """What the last writer left, until the next goes on with it."""
+        self._substitute: Substitute | None = None
+        self._memory_from_ns = 0
+        """Memory isn't tried before: it was chosen, and failed."""
 
     @property
     def path(self) -> Literal["spool", "direct"]:
         """Where recordings go now."""
         return "direct" if self._substitute else "spool"
 
-    def lock(self) -> None:
-        """Make sure that no other recorder serves this spool. A card that fails can't be asked: later, then.
+    @property
+    def trouble(self) -> str:
+        """Why recordings don't go where they should, for a person; empty while they do."""
+        return self._detour.trouble(direct_chosen=self.switch.direct)
 
-        Raises KioskError.
-        """
-        layout = Layout(self._settings.spool.path)
-        try:
-            layout.create()
-            self._lock = InstanceLock(layout, "recorder")
-        except KioskError as error:
-            if not error.retryable:
-                raise
-        except OSError as error:
-            log.warning("can't lock %s: %s", layout.root, error)
+    def lock(self) -> None:
+        """Make sure that no other recorder serves this spool. Raises KioskError."""
+        self._card.lock()
+
+    def look(self) -> None:
+        """See whether something else is chosen; then whoever waits begins with it at once. From any thread, often."""
+        if self.switch.look():
+            self._news.set()
+            self._ring.nudge()
 
     def run(self) -> None:
         """The card's thread, until the ring is closed. Raises KioskError when the spool can never be used."""
@@ -106,10 +121,10 @@ class Paths:
         while not last:
             last = self._stop.is_set()
             try:
-                with self._opened() as root:
-                    self._come_home(root)
-                    if last or self._serve(root):
-                        break
+                self._busy_since_s = time.monotonic()
+                with self._card.opened() as root:
+                    if self._live_on(root):
+                        return
             except CardFailed as failure:
                 self._go_direct(str(failure), failure.succession)
             except CARD_ERRORS as error:
@@ -128,167 +143,134 @@ class Paths:
         with self._changing:
             writer = self._writer
             since_s = writer.busy_since_s if writer is not None else self._busy_since_s
-            if self._substitute is not None or since_s is None or time.monotonic() - since_s < STALL_S:
+            if since_s is None or time.monotonic() - since_s < STALL_S:
+                return
+            cause = f"the card hasn't answered for {STALL_S:.0f} s"
+            if self._substitute is not None:
+                self._detour.card_is_slow(cause, direct_chosen=self.switch.direct)
                 return
             self._ring.hand_to(self)
             succession = writer.surrender() if writer is not None else self._left or Succession(None)
             if succession is not None:
-                self._substitute_for(f"the card hasn't answered for {STALL_S:.0f} s", succession)
+                self._detour.card_fails(cause, direct_chosen=self.switch.direct)
+                self._substitute_for(cause, succession)
 
-    @contextmanager
-    def _opened(self) -> Iterator[Root]:
-        self._busy_since_s = time.monotonic()
-        ledger = Layout(self._settings.spool.path).ledger
-        if self._served and not ledger.exists():
-            # Below the mount point of a card that was taken away another spool could be made, and be lost with it.
-            raise FileNotFoundError(errno.ENOENT, "the spool is gone: is its card mounted?", str(ledger))
-        if self._lock is None:
-            self.lock()
-        try:
-            cuts = cuts_for_card(self._direct, self._clock)
-            with open_root(self._settings, self._clock, self._vitals.boot, cuts) as root:
-                yield root
-        finally:
-            # Nothing is held open on a card that failed: it can be unmounted, checked and mounted again.
-            if self._lock is not None:
-                self._lock.close()
-                self._lock = None
+    # The card's thread.
 
-    def _open_direct(self) -> AbstractContextManager[Root]:
-        return open_root(self._direct_settings, self._clock, self._vitals.boot)
+    def _live_on(self, root: Root) -> bool:
+        """Record on the card or in memory, as is chosen, until the ring is closed: True. False when taken over."""
+        homecoming = Homecoming(self._direct.layout, root, self._clock)
+        if self._substitute is None:
+            self._direct.recover()
+            homecoming.tell()
+        while True:
+            if self._direct_wanted and not self._stop.is_set():
+                self._stay_direct(root, homecoming)
+            self._come_home(root, homecoming)
+            ending = self._serve(root, homecoming)
+            if ending == "closed":
+                homecoming.finish()
+                return True
+            if ending == "taken over":
+                return False
 
-    def _come_home(self, root: Root) -> None:
-        """Have the direct writer end, if there is one, and take over everything it has."""
-        substitute = self._substitute
-        if substitute is not None:
-            if not root.retention.make_room():
-                raise OSError(errno.ENOSPC, "no room for another recording")
-            carry_home(self._direct, root, self._clock)
-            self._left = substitute.leave()
-            # From here on nobody takes from the ring: the wait for the card begins anew.
+    def _stay_direct(self, root: Root, homecoming: Homecoming) -> None:
+        """Look after the card while recordings go to memory, until they shan't or can't any more."""
+        with self._changing:
+            succession = self._left or _after(root.ledger)
+            substitute = self._substitute or self._substitute_for(f"{OFFLINE_RECORDING.name} is off", succession)
+        timekeeper = Timekeeper(root.ledger, self._clock)
+        while True:
+            self._news.clear()
+            if substitute.failure:
+                self._memory_from_ns = self._clock.monotonic_ns() + _SHUN_NS
+                self._detour.memory_fails(substitute.failure)
+            if self._stop.is_set() or not self._direct_wanted:
+                return
             self._busy_since_s = time.monotonic()
-            self._substitute = None
-        elif self._direct.ledger.exists():
-            # An earlier process recorded in memory, and may have been killed at it.
-            with self._open_direct():
-                pass
-        brought = bring_home(self._direct, root, self._clock)
-        if brought:
-            log.info("recordings that came from memory to the card: %d", brought)
+            timekeeper.check()
+            root.retention.tidy()
+            homecoming.tell()
+            with root.ledger.transaction():
+                root.retention.commit_removals()
+            self._busy_since_s = None
+            self._detour.card_works()
+            self._clock.wait(self._news, _TEND_S)
+            if not substitute.failure:
+                self._detour.memory_works()
 
-    def _serve(self, root: Root) -> bool:
-        """Write until the ring is closed: True. False when another writer took over, or already had."""
+    def _come_home(self, root: Root, homecoming: Homecoming) -> None:
+        """Have the direct writer end, if there is one, and take over its account."""
+        self._busy_since_s = time.monotonic()
+        substitute = self._substitute
+        if substitute is None:
+            return
+        if not root.retention.make_room():
+            raise OSError(errno.ENOSPC, "no room for another recording")
+        homecoming.tell()
+        self._left = substitute.leave()
+        # From here on nobody takes from the ring: the wait for the card begins anew.
+        self._busy_since_s = time.monotonic()
+        self._substitute = None
+        homecoming.tell()
+
+    def _serve(self, root: Root, homecoming: Homecoming) -> _Ending:
+        """Write on the card, and bring home what lies in memory meanwhile."""
         with self._changing:
             if self._substitute is not None:
-                return False
-            self._writer = writer = self._make_writer(root, self._left)
-            self._left, self._busy_since_s, self.trouble, self._served = None, None, "", True
+                return "taken over"
+            self._writer = writer = self._turns.writer(root, self._left)
+            self._left, self._busy_since_s, self._card.served = None, None, True
+        self._detour.card_works()
+        coming = True
+
+        def between() -> None:
+            nonlocal coming
+            if self._direct_wanted:
+                writer.leave()
+            elif coming:
+                coming = homecoming.step()
+
         try:
-            self._write(root, writer)
+            self._turns.take(root, writer, between)
         except TakenOver:
             writer.wind_up()
-            return False
+            return "taken over"
         finally:
             self._writer = None
-        return True
+        if not writer.left:
+            return "closed"
+        self._left = writer.succession()
+        return "left"
 
-    def _write(self, root: Root, writer: Writer) -> None:
-        timekeeper, checked_ns = Timekeeper(root.ledger, self._clock), 0
-        while writer.step():
-            now_ns = self._clock.monotonic_ns()
-            if now_ns - checked_ns >= _CLOCK_CHECK_NS:
-                checked_ns = now_ns
-                try:
-                    self._vitals.boot = timekeeper.check()
-                except CARD_ERRORS as error:
-                    raise writer.failed(error) from error
-            self._turned()
+    @property
+    def _direct_wanted(self) -> bool:
+        """Whether recordings are to go to memory, and nothing speaks against it."""
+        return self.switch.direct and self._clock.monotonic_ns() >= self._memory_from_ns
 
-    def _make_writer(self, root: Root, succession: Succession | None) -> Writer:
-        return Writer(
-            root.settings, root.layout, root.ledger, root.retention, self._ring, self._clock, self._vitals, succession
-        )
+    def _after_turn(self) -> None:
+        self.look()
+        self._turned()
+
+    # From one path to the other.
 
     def _go_direct(self, cause: str, succession: Succession | None = None) -> None:
         with self._changing:
-            if self._substitute is not None:
-                self._tell(cause)
-                return
-            self._ring.hand_to(self)
-            self._substitute_for(cause, succession or self._left or Succession(None))
+            self._detour.card_fails(cause, direct_chosen=self.switch.direct)
+            if self._substitute is None:
+                self._ring.hand_to(self)
+                self._substitute_for(cause, succession or self._left or Succession(None))
 
-    def _tell(self, cause: str) -> None:
-        trouble = (
-            f"recordings don't go to the card but to memory, and a power cut would cost them: {cause}\n"
-            "  → look at the card: is it full, read-only, dying? Recording goes back to it by itself"
-        )
-        if trouble != self.trouble:
-            log.error("recordings can't go to the card, they stay in memory until it is back: %s", cause)
-        self.trouble = trouble
-
-    def _substitute_for(self, cause: str, succession: Succession) -> None:
-        self._tell(cause)
+    def _substitute_for(self, cause: str, succession: Succession) -> Substitute:
         self._left = None
-        self._substitute = _Direct(self, cause, succession)
-        self._substitute.start()
-
-    # For the direct writer's thread.
-
-    def direct_life(self, life: _Direct, succession: Succession) -> Succession:
-        """Write in memory until asked to leave, or until the ring is closed.
-
-        Raises CardFailed, KioskError or CARD_ERRORS.
-        """
-        self._direct.create()
-        with closing(InstanceLock(self._direct, "recorder")), self._open_direct() as root:
-            cut = succession.cut
-            root.ledger.went_direct(life.cause, (cut.name, cut.frames) if cut else None)
-            writer = life.writer = self._make_writer(root, succession)
-            if life.leaving:
-                writer.leave()
-            self._write(root, writer)
-            return writer.succession()
-
-    def rest(self) -> bool:
-        """Pause before another attempt. True: there is none, the process is ending."""
-        return self._clock.wait(self._stop, RETRY_S)
+        substitute = self._substitute = Substitute(
+            self._direct, cause, succession, self._clock, self._stop, self._news.set
+        )
+        substitute.start()
+        return substitute
 
 
-class _Direct:
-    """The direct writer's thread: from when the card is given up until it is back."""
-
-    def __init__(self, paths: Paths, cause: str, succession: Succession) -> None:
-        self.cause = cause
-        self.writer: Writer | None = None
-        self.leaving = False
-        self._paths = paths
-        self._succession = succession
-        self._thread = threading.Thread(target=self._run, name="direct", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def leave(self) -> Succession:
-        """Have it end at its next turn; what it leaves."""
-        self.leaving = True
-        writer = self.writer
-        if writer is not None:
-            writer.leave()
-        self._thread.join()
-        return self._succession
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self._succession = self._paths.direct_life(self, self._succession)
-                return
-            except CardFailed as failure:
-                log.error("recording in memory failed: %s", failure)  # noqa: TRY400 (a full tmpfs needs no traceback)
-                self._succession = failure.succession
-            except (*CARD_ERRORS, KioskError) as error:
-                log.error("can't record in memory: %s", error)  # noqa: TRY400 (likewise)
-            if self.leaving or self._paths.rest():
-                return
+def _after(ledger: Ledger) -> Succession:
+    """For a writer in memory that begins where the card's ledger ends."""
+    last = ledger.last_end()
+    return Succession(Accounted(*last) if last else None)

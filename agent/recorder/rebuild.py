@@ -15,7 +15,7 @@ from hw.clock import Clock
 log = logging.getLogger(__name__)
 
 
-def open_recovered(layout: Layout, clock: Clock, cuts: Sequence[Cut] = ()) -> tuple[Ledger, Recovered]:
+def open_recovered(layout: Layout, clock: Clock, cuts: Sequence[Cut] | None = None) -> tuple[Ledger, Recovered]:
     """Open the recorder's ledger and make it and the spool agree; durable on return.
 
     There is a new one when there was none, and when the old one can't be worked with: that is kept beside it, and what
@@ -30,7 +30,7 @@ def open_recovered(layout: Layout, clock: Clock, cuts: Sequence[Cut] = ()) -> tu
         return _recovered(Ledger(layout.ledger, clock, create=True), layout, cuts)
 
 
-def _recovered(ledger: Ledger, layout: Layout, cuts: Sequence[Cut]) -> tuple[Ledger, Recovered]:
+def _recovered(ledger: Ledger, layout: Layout, cuts: Sequence[Cut] | None) -> tuple[Ledger, Recovered]:
     try:
         ledger.check()
         return ledger, recover(layout, ledger, cuts)

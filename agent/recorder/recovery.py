@@ -6,8 +6,8 @@ Every step can be cut short and repeated; a second recovery finds nothing to do.
     2. cut each `open/*.part` back to its last record whose hash is right, mend its header, seal it as truncated;
        drop it (as `empty`) when nothing of it became durable, set it aside when that can't be told (agent.salvage)
     3. enter every sealed file that the ledger doesn't know; set aside what can't be understood
-    4. remove files the ledger has settled, set aside what the courier found damaged; mark segments whose file is gone
-       as lost
+    4. remove files the ledger has settled, set aside what the courier found damaged; mark segments whose file is gone,
+       or never came from memory, as lost
 
 What is set aside or lost counts in `segment_errors_total`, what is entered as if it had been sealed just now.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,16 +73,18 @@ class Recovered:
         return any(getattr(self, name) for name in Recovered.__slots__)
 
 
-def recover(layout: Layout, ledger: Ledger, cuts: Iterable[Cut] = ()) -> Recovered:
+def recover(layout: Layout, ledger: Ledger, cuts: Iterable[Cut] | None = None) -> Recovered:
     """Make spool and ledger agree. Durable on return. Raises OSError when the card fails.
 
-    `cuts` are unfinished segments of which only the beginning counts: the rest was recorded again elsewhere.
+    `cuts` are segments of which only the beginning counts here: the rest, or all, is in the spool in memory. Without
+    `cuts` there is no other spool to think of.
     """
     done = Recovered()
+    counting = None if cuts is None else {cut.name: cut.frames for cut in cuts}
     _finish_moves(layout)
     # Sealed files first: they are older than what was being written, and a rebuilt ledger is entered in order.
-    _reconcile(layout, ledger, done)
-    _recover_parts(layout, ledger, {cut.name: cut.frames for cut in cuts}, done)
+    _reconcile(layout, ledger, counting, done)
+    _recover_parts(layout, ledger, counting or {}, done)
     for entry in list(files_below(layout.open)):
         _set_stranger_aside(layout, entry, done)
     if done:
@@ -117,7 +119,14 @@ def _finish_moves(layout: Layout) -> None:
 
 def _recover_open(layout: Layout, ledger: Ledger, name: SegmentName, most_frames: int | None, done: Recovered) -> None:
     files = (layout.part(name), layout.open_meta(name))
-    if ledger.segment(name) is not None:
+    known = ledger.segment(name)
+    if known is not None and known.state == "pending" and not known.present:
+        # A copy from memory that was cut short: memory still has it.
+        for path in files:
+            path.unlink(missing_ok=True)
+        done.removed.append(name)
+        return
+    if known is not None:
         _set_aside(layout, ledger, name, "it is being written although the ledger has it sealed", done)
         return
     found = judge(layout, name, most_frames)
@@ -168,10 +177,12 @@ def _cut_and_seal(layout: Layout, sidecar: Sidecar, place: int, record: Record) 
     return segment_of(header, record, layout.meta(header.name).stat().st_size)
 
 
-def _reconcile(layout: Layout, ledger: Ledger, done: Recovered) -> None:
+def _reconcile(layout: Layout, ledger: Ledger, in_memory: Collection[SegmentName] | None, done: Recovered) -> None:
     """Steps 3 and 4, in one pass over the directory and one over the ledger."""
     with ledger.census(_sealed_files(layout, done)) as census:
         lost, settled, unlisted = census.lost(), census.settled(), census.unlisted()
+        if in_memory is not None:
+            lost += [segment for segment in census.elsewhere() if segment.name not in in_memory]
     for segment in settled:
         _carry_out(layout, ledger, segment, done)
     with ledger.transaction():
@@ -195,9 +206,10 @@ def _sealed_files(layout: Layout, done: Recovered) -> Iterator[tuple[str, int, b
 
 
 def _lose(ledger: Ledger, segment: Segment, done: Recovered) -> None:
+    cause = "its file is gone" if segment.present else "it was in memory when the power went"
     # The courier may have acknowledged it in this very moment: then it isn't lost.
-    if ledger.settle(segment.name, "lost", "its file is gone"):
-        log.error("segment %s is lost: the ledger knows it, its file is gone", segment.name)
+    if ledger.settle(segment.name, "lost", cause):
+        log.error("segment %s is lost: the ledger knows it, %s", segment.name, cause)
         ledger.count(segment_errors_total=1)
         done.lost.append(segment.name)
 
@@ -211,7 +223,7 @@ def _carry_out(layout: Layout, ledger: Ledger, segment: Segment, done: Recovered
         quarantine(layout, layout.audio(segment.name), layout.meta(segment.name))
         done.quarantined.append(str(segment.name))
     elif segment.state == "pending" and layout.audio(segment.name).exists():
-        # Only a bit that flipped in the ledger says that it isn't here.
+        # It had just come from memory, or a bit flipped in the ledger.
         ledger.recall_files(segment.name)
         done.entered.append(segment.name)
     else:

@@ -92,7 +92,14 @@ class Retention:
 
     def make_room(self) -> bool:
         """Make room for one segment. False: there is none, and recording has to stop (`spool_full`)."""
-        wanted = self._reserve * (_RESUME_SEGMENTS if self._stopped else 1)
+        self._stopped = not self._made(self._reserve * (_RESUME_SEGMENTS if self._stopped else 1))
+        return not self._stopped
+
+    def make_room_beside(self, size: int) -> bool:
+        """Make room for `size` bytes beside the segment being written."""
+        return self._made(self._reserve + size)
+
+    def _made(self, wanted: int) -> bool:
         excess = self._excess(wanted)
         if excess > 0:
             # What nobody can upload any more goes before anything else.
@@ -103,12 +110,12 @@ class Retention:
             self._remove(victims(self._not_gone(self._ledger.kept("acknowledged")), excess))
             excess = self._excess(wanted)
         if excess > 0 and self._limits.when_full == "drop-oldest":
-            self._give_up_oldest(excess)
+            self._give_up_oldest(excess, wanted)
             excess = self._excess(wanted)
-        self._stopped = excess > 0
-        if not self._stopped:
-            self._keep_away()
-        return not self._stopped
+        if excess > 0:
+            return False
+        self._keep_away(wanted)
+        return True
 
     def tidy(self) -> None:
         """Remove what has been here long enough, and set aside what the courier found damaged."""
@@ -123,9 +130,9 @@ class Retention:
         self._set_damaged_aside()
         self._trim_quarantine()
 
-    def _keep_away(self) -> None:
+    def _keep_away(self, wanted: int) -> None:
         """Where what was removed would no longer fit beside what comes now, make its removal durable first."""
-        if self._may_return and self._excess(self._reserve) + self._may_return > 0:
+        if self._may_return and self._excess(wanted) + self._may_return > 0:
             for directory in (self._layout.sealed, self._layout.quarantine):
                 sync_directory(directory)
             self._may_return = 0
@@ -153,11 +160,11 @@ class Retention:
         self.used -= size
         self._may_return += size
 
-    def _give_up_oldest(self, excess: int) -> None:
+    def _give_up_oldest(self, excess: int, wanted: int) -> None:
         # When even everything wouldn't do, somebody else is filling the card: giving up recordings helps nobody.
         tally = self._ledger.tally().get("pending")
         if tally is not None and tally.bytes >= excess:
-            cause = "cap" if self.used + self._reserve > self._limits.cap else "keep_free"
+            cause = "cap" if self.used + wanted > self._limits.cap else "keep_free"
             self._evict(list(victims(self._ledger.kept("pending"), excess)), cause)
 
     def _is_in_doubt(self, offset_ns: int | None) -> bool:

@@ -44,6 +44,7 @@ class Ring:
         self._dropping = False
         self._closed = False
         self._holder: object = None
+        self._nudged = False
         self.dropped_frames = 0
 
     @property
@@ -84,10 +85,16 @@ class Ring:
             self._holder = holder
             self._changed.notify_all()
 
+    def nudge(self) -> None:
+        """Have whoever waits in `take`, now or next, come back at once: there is something else to look at."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
+
     def take(self, frames: int, timeout_s: float, holder: object = None) -> list[Block | Break] | None:
         """Everything waiting, once that is `frames` frames, a break or `timeout_s` old; None after the end.
 
-        The list is empty when nothing came in time. Raises TakenOver unless `holder` holds the ring.
+        The list is empty when nothing came in time, or before a nudge. Raises TakenOver unless `holder` holds the ring.
         """
         with self._changed:
             self._wanted = frames
@@ -95,6 +102,7 @@ class Ring:
                 lambda: (
                     self._holder is not holder
                     or self._closed
+                    or self._nudged
                     or self._frames >= frames
                     or isinstance(self._last(), Break)
                 ),
@@ -102,6 +110,7 @@ class Ring:
             )
             if self._holder is not holder:
                 raise TakenOver
+            self._nudged = False
             if not self._items:
                 return None if self._closed else []
             taken = list(self._items)

@@ -29,10 +29,10 @@ class Root:
 
 
 @contextmanager
-def open_root(settings: Settings, clock: Clock, boot: Boot, cuts: Sequence[Cut] = ()) -> Iterator[Root]:
+def open_root(settings: Settings, clock: Clock, boot: Boot, cuts: Sequence[Cut] | None = None) -> Iterator[Root]:
     """The spool of `settings`. `boot` is what is known of this one, for a ledger that doesn't know it.
 
-    Raises KioskError, or CARD_ERRORS when the card fails.
+    `cuts` are as for `recover`. Raises KioskError, or CARD_ERRORS when the card fails.
     """
     layout = Layout(settings.spool.path)
     layout.create()

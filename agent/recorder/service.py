@@ -18,12 +18,14 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from agent.contract.keys import utc
-from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, KioskError
+from agent.errors import EXIT_AGAIN, EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, KioskError
 from agent.hours import is_open
 from agent.ledger import Boot, ClockState
-from agent.recorder.capture import PERIOD_S, Capture
+from agent.recorder.capture import PERIOD_S, Capture, Withheld
 from agent.recorder.drift import Drift
+from agent.recorder.orders import Orders
 from agent.recorder.paths import STALL_S, Paths
+from agent.recorder.quiet import left_ns
 from agent.recorder.ring import Ring
 from agent.recorder.vitals import Vitals
 from agent.settings import Settings
@@ -36,7 +38,7 @@ from hw.process import forbid_core_dumps, lock_memory
 log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 5.0
-"""How often the main thread looks at the others; nobody else wakes it."""
+"""How often the main thread looks at the others; what is ordered wakes it."""
 
 _STALE_NS: Final = 3 * NS_PER_S
 """A status picture that old is renewed by the main thread: the writer may be stuck."""
@@ -61,9 +63,9 @@ class RecorderService:
         self._published_ns = self._since_ns
         synchronised: ClockState = "synchronised" if clock.synchronised() else "unsynchronised"
         self._vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), synchronised)
-        self._paths = Paths(
-            settings, self._ring, clock, self._vitals, self._runtime, self._stop, lambda: self._publish(self._current())
-        )
+        self._paths = Paths(settings, self._ring, clock, self._vitals, self._runtime, self._stop, self._after_turn)
+        self._orders = Orders(settings, clock, self._vitals, self._runtime, self._restart)
+        self._restarting = False
         self._zone = ZoneInfo(settings.device.timezone)
         self._capture = Capture(
             self._open_microphone,
@@ -71,14 +73,17 @@ class RecorderService:
             clock,
             self._stop,
             self._vitals,
-            self._schedule_allows,
+            self._withheld,
             Drift(settings.capture.rate),
+            # The writer's turns are 2 s apart while nothing is heard: too long for a switch of paths.
+            self._paths.look,
         )
 
     def run(self) -> int:
         """Record until SIGTERM or SIGINT. Returns the exit status; raises KioskError when it can't begin."""
         self._paths.lock()
         self._runtime.mkdir(parents=True, exist_ok=True)
+        self._orders.remember()
         forbid_core_dumps()
         try:
             lock_memory()
@@ -101,7 +106,12 @@ class RecorderService:
     def stop(self) -> None:
         """Close the microphone, seal what is open, end."""
         self._stop.set()
+        self._orders.awake.set()
         self._capture.wake()
+
+    def _restart(self) -> None:
+        self._restarting = True
+        self.stop()
 
     def _guarded(self, body: Callable[[], None]) -> None:
         try:
@@ -113,7 +123,10 @@ class RecorderService:
 
     def _supervise(self) -> None:
         self._publish(self._current())
-        while not self._clock.wait(self._stop, _WATCH_S):
+        rest_s = _WATCH_S
+        while not self._stop.is_set():
+            self._clock.wait(self._orders.awake, min(rest_s, _WATCH_S))
+            rest_s = self._orders.step()
             self._look_around()
 
     def _look_around(self) -> None:
@@ -132,7 +145,7 @@ class RecorderService:
     def _exit_status(self) -> int:
         failure = self._failure
         if failure is None:
-            return EXIT_GOOD
+            return EXIT_AGAIN if self._restarting else EXIT_GOOD
         if isinstance(failure, KioskError):
             log.error("%s", failure)
             return EXIT_FOUND_WRONG if failure.retryable else EXIT_UNUSABLE
@@ -142,6 +155,16 @@ class RecorderService:
     def _open_microphone(self) -> Microphone:
         capture = self._settings.capture
         return Microphone(capture.pcm, capture.rate, capture.channels, clock=self._clock, period_s=PERIOD_S)
+
+    def _after_turn(self) -> None:
+        self._publish(self._current())
+        self._orders.poke()
+
+    def _withheld(self) -> Withheld | None:
+        quiet = self._orders.quiet()
+        if quiet is not None:
+            return quiet.reason
+        return None if self._schedule_allows() else "schedule"
 
     def _schedule_allows(self) -> bool:
         """While the clock can't be trusted everything is recorded, and judged later (DESIGN §4)."""
@@ -161,6 +184,8 @@ class RecorderService:
             self._state, self._since_ns = state, now_ns
         vitals = self._vitals
         levels = vitals.levels if vitals.microphone == "recording" else None
+        quiet = self._orders.quiet()
+        left = left_ns(quiet, self._orders.now()) if quiet else None
         status = RecorderStatus(
             pid=os.getpid(),
             boot=self._clock.boot,
@@ -173,12 +198,15 @@ class RecorderService:
             clipped_pct=round(levels.clipped_pct, 2) if levels else None,
             first_frame_ns=vitals.first_frame_ns,
             path=self._paths.path,
+            detour=self._paths.trouble,
             run=vitals.run,
             segment_seconds=round(vitals.segment_seconds, 1),
             ring_seconds=round(self._ring.frames / self._settings.capture.rate, 1),
             spool_bytes=vitals.used_bytes,
             spool_bytes_open=vitals.open_bytes,
             fsync_p99_ms=_p99_ms(list(vitals.sync_seconds)),
+            flags=self._paths.switch.variants,
+            quiet_until_ns=None if left is None else now_ns + left,
             drift_ppm=None if vitals.drift_ppm is None else round(vitals.drift_ppm, 1),
         )
         try:

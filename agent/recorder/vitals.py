@@ -8,10 +8,24 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.ledger import Boot
 from agent.recorder.levels import Levels
 from agent.status import RecorderState
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    """A command that counts, for the journal."""
+
+    id: str
+    key: str
+    """The public key that signed it."""
+    verb: str
+    args: dict[str, Any]
+    sha256: str
+    """Of the payload as it came."""
 
 
 @dataclass(slots=True)
@@ -19,7 +33,7 @@ class Vitals:
     """`microphone` and `heard_ns` are the capture thread's; everything else is the writer's."""
 
     microphone: RecorderState = "starting"
-    """What capture is doing: `recording`, `idle` or `waiting_for_microphone`."""
+    """What capture is doing: `recording`, `idle`, `paused`, `muted` or `waiting_for_microphone`."""
     trouble: str = ""
     """What keeps the microphone from being heard, for a person."""
     heard_ns: int | None = None
@@ -41,6 +55,9 @@ class Vitals:
     """How long the last syncs took."""
     boot: Boot = field(default_factory=lambda: Boot("", 0, "unsynchronised"))
     """What the ledger knows of this boot: its offset, and how far that is to be trusted."""
+
+    obeyed: deque[Obeyed] = field(default_factory=deque)
+    """What the main thread obeyed and the writer hasn't entered yet."""
 
     @property
     def clock_trusted(self) -> bool:

@@ -19,7 +19,7 @@ from typing import Final
 from agent.ledger import Gap, GapReason, Ledger
 from agent.recorder.intake import Intake
 from agent.recorder.retention import Retention
-from agent.recorder.ring import Break, Ring
+from agent.recorder.ring import Break, Ring, TakenOver
 from agent.recorder.run import Run, Shelf
 from agent.recorder.silence import Silence
 from agent.recorder.succession import CARD_ERRORS, Accounted, CardFailed, Succession
@@ -70,6 +70,8 @@ class Writer:
         self._surrendered: Accounted | None = None
         self._finishing = False
         self._leaving = False
+        self.left = False
+        """Whether it ended because it was asked to leave."""
         self.busy_since_s: float | None = None
         """Real time at which the present turn began; None while there is nothing to do."""
         vitals.storage = "listening" if voice else "recording"
@@ -108,8 +110,9 @@ class Writer:
         return CardFailed(cause, Succession(accounted, self._intake.gate, tuple(self._owed), cut))
 
     def leave(self) -> None:
-        """From another thread: end with the next turn, for another writer to go on."""
+        """From any thread: end with the next turn, which comes at once, for another writer to go on."""
         self._leaving = True
+        self._intake.nudge()
 
     def succession(self) -> Succession:
         """What the next writer must know, after `leave`."""
@@ -118,7 +121,7 @@ class Writer:
     def surrender(self) -> Succession | None:
         """From another thread, while this one is stuck: where the next writer begins, which already holds the ring.
 
-        None when there is nothing to go on with: the process is ending anyway.
+        None when there is nothing to go on with: it has just left, or the process is ending anyway.
         """
         with self._handing_over:
             if self._finishing:
@@ -229,17 +232,22 @@ class Writer:
                 self._enter(self._silence.change("voice", quiet_ns))
 
     def _enter(self, gaps: Iterable[Gap], **counted: float) -> None:
-        """Enter gaps and counts together; gaps that a failing card doesn't take are still owed next time."""
+        """Enter gaps, counts and what was ordered together; what a failing card doesn't take is owed next time."""
         self._owed += gaps
-        if not (self._owed or counted):
+        obeyed = tuple(self._vitals.obeyed)
+        if not (self._owed or counted or obeyed):
             return
         with self._ledger.transaction():
+            for order in obeyed:
+                self._ledger.obeyed(order.id, order.key, order.verb, order.args, order.sha256)
             for gap in self._owed:
                 self._ledger.gap(gap)
                 if gap.previous_boot is None:
                     self._ledger.count(gap_seconds_total=(gap.end_ns - gap.begin_ns) / NS_PER_S)
             self._ledger.count(**counted)
         self._owed.clear()
+        for _ in obeyed:
+            self._vitals.obeyed.popleft()
 
     def _leave(self) -> None:
         """What is open ends here; a gap that is open goes on with the next writer."""
@@ -248,6 +256,11 @@ class Writer:
         self._enter(())
         with self._ledger.transaction():
             self._retention.commit_removals()
+        with self._handing_over:
+            if self._surrendered is not None:
+                # The card had it stuck right here, and somebody goes on already.
+                raise TakenOver
+            self._finishing = self.left = True
 
     def _finish(self) -> None:
         """The process ends in good order: the time from here on is the gap `restart`."""

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import tomllib
 
+import pytest
+
 from agent import config
 from agent.settings import Settings
 from tests.cli.kiosk import Kiosk
@@ -117,3 +119,30 @@ def test_without_online_nobody_is_asked(kiosk: Kiosk) -> None:
     online(kiosk, mqtt=f'url = "mqtt://127.0.0.1:{free_ports(1)[0]}"')
     assert kiosk.run("config", "check").status == 0
     assert kiosk.run("config", "check", "--json").json()["online"] is None
+
+
+@pytest.mark.parametrize("variable", ["KIOSK_RECORDER_FLAG_OFFLINE_RECORDING", "KIOSK_RECORDER_FLAG_OFLINE_RECORDING"])
+@pytest.mark.parametrize("command", [["config", "check"], ["record"], ["courier"]], ids=" ".join)
+def test_a_flag_in_the_environment_that_can_not_be_obeyed_is_said_before_anything_is_done(
+    kiosk: Kiosk, variable: str, command: list[str]
+) -> None:
+    kiosk.environment[variable] = "maybe"
+    answer = kiosk.run(*command)
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.err.count("\n") == 2, answer.err
+    assert f"read environment {variable}: " in answer.err
+    assert "KIOSK_RECORDER_FLAG_OFFLINE_RECORDING" in answer.err
+    assert not kiosk.spool.exists()
+
+
+def test_a_check_for_programs_names_the_variable(kiosk: Kiosk) -> None:
+    variable = "KIOSK_RECORDER_FLAG_OFFLINE_RECORDING"
+    kiosk.environment[variable] = "maybe"
+    answer = kiosk.run("config", "check", "--json")
+    assert answer.status == 2
+    (mistake,) = answer.json()["mistakes"]
+    assert mistake["key"] == variable
+    assert '"maybe" is no variant of offline_recording' in mistake["cause"]
+    assert 'use "on" or "off"' in mistake["hint"]
+    kiosk.environment[variable] = "off"
+    assert kiosk.run("config", "check").status == 0

@@ -11,6 +11,7 @@ from agent.commands.kiosk import running
 from agent.commands.status import Kept, Situation, Trouble, troubles
 from agent.contract.alerts import Raised
 from agent.errors import KioskError
+from agent.flags import write_variants
 from agent.ledger import Tally
 from agent.settings import Device, Mqtt, Settings, Upload
 from agent.spool import InstanceLock, Layout
@@ -222,3 +223,16 @@ def test_a_recorder_that_goes_round_the_card_says_so_and_what_to_do(kiosk: Kiosk
     assert "of 64 MiB" in answer.out
     assert "wrong: recordings don't go to the card but to memory, and a power cut would cost them: " in answer.out
     assert "others have filled the card\n  → look at the card" in answer.out
+
+
+def test_what_is_chosen_and_by_whom_is_told_also_while_no_recorder_runs(kiosk: Kiosk) -> None:
+    kiosk.configure()
+    kiosk.recorded(2)
+    answer = kiosk.run("status")
+    assert "  flags       offline_recording is on (default)" in answer.out.splitlines()
+    write_variants(kiosk.root / "runtime", kiosk.spool / "state", {"offline_recording": "off"})
+    assert kiosk.run("status", "--json").json()["flags"] == [
+        {"flag": "offline_recording", "variant": "off", "source": "flags"}
+    ]
+    answer = kiosk.run("status", KIOSK_RECORDER_FLAG_OFFLINE_RECORDING="on")
+    assert "  flags       offline_recording is on (environment)" in answer.out.splitlines()

@@ -20,6 +20,7 @@ from agent.courier.broker import Broker
 from agent.courier.conversation import Conversation, Subject
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
+from agent.courier.openings import Openings
 from agent.courier.presence import Presence, configuration_digest
 from agent.courier.reporter import Reporter
 from agent.courier.signs import Signs
@@ -100,7 +101,7 @@ def talk(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Talk:
     signs, alarms = Signs(0, lambda: "", clock), Alarms(settings.alerts, clock, {})
     monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, signs, alarms, clock, stop)
     subjects: list[Subject] = [
-        Presence(settings, clock, {}),
+        Presence(settings, Openings(settings), clock, {}),
         Telemetry(topics, monitor),
         Alerts(topics, monitor),
     ]
@@ -167,10 +168,17 @@ def test_two_configurations_show_the_same_digest_only_if_they_are_alike(kiosk: K
     assert one != configuration_digest(kiosk.settings("file:///b"))
 
 
-def picture(clock: FakeClock, path: Literal["spool", "direct"], trouble: str = "") -> RecorderStatus:
+def picture(clock: FakeClock, path: Literal["spool", "direct"], detour: str = "", trouble: str = "") -> RecorderStatus:
     now_ns = clock.monotonic_ns()
     return RecorderStatus(
-        pid=1, boot=BOOT, state="recording", since_ns=0, updated_ns=now_ns, path=path, trouble=trouble
+        pid=1,
+        boot=BOOT,
+        state="recording",
+        since_ns=0,
+        updated_ns=now_ns,
+        path=path,
+        detour=detour,
+        trouble=trouble or detour,
     )
 
 
@@ -205,3 +213,14 @@ def test_recordings_that_do_not_go_to_the_card_raise_an_alert_until_they_do_agai
         clock.advance(4)
     said = [(message.topic, message.payload) for message in line.sent if "/alert/" in message.topic]
     assert said == [(raised.topic, b"")]
+
+
+def test_memory_that_is_chosen_raises_no_alert_whatever_else_is_wrong(
+    talk: Talk, line: Line, clock: FakeClock, tmp_path: Path
+) -> None:
+    line.connect()
+    for _ in range(4):
+        write_status(tmp_path, picture(clock, "direct", trouble="the microphone is gone"))
+        talk.step(line)
+        clock.advance(4)
+    assert [message.payload for message in line.sent if message.topic.endswith("/alert/direct_path")] == [b""]

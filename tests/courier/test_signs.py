@@ -59,18 +59,18 @@ def test_a_recorder_that_is_gone_stalls_since_its_last_sign_of_life(desk: Desk, 
     assert desk.see()["capture_stalled"].value == 0
 
 
-@pytest.mark.parametrize("state", ["recording", "listening", "idle", "waiting_for_microphone"])
+@pytest.mark.parametrize("state", ["recording", "listening", "idle", "paused", "muted", "waiting_for_microphone"])
 def test_a_recorder_that_does_what_it_can_is_not_stalled(desk: Desk, state: str) -> None:
     assert desk.see(replace(WELL, state=state))["capture_stalled"].value == 0  # type: ignore[arg-type]
 
 
 def test_the_direct_path_counts_only_when_it_was_not_chosen(desk: Desk, clock: FakeClock) -> None:
-    chosen, forced = replace(WELL, path="direct"), replace(WELL, path="direct", trouble="the card fails")
+    chosen = replace(WELL, path="direct", trouble="no microphone", state="waiting_for_microphone")
+    forced = replace(chosen, detour="the card fails")
     for recorder, seconds in ((chosen, 0), (forced, 0), (forced, 5)):
         assert desk.see(recorder)["direct_path"].value == seconds
         clock.advance(5)
-    deaf = replace(forced, state="waiting_for_microphone", trouble="no microphone")
-    assert desk.see(deaf)["direct_path"] == Sign(None), "whose trouble this is isn't known"
+    assert desk.see(forced)["direct_path"] == Sign(10, "the card fails")
     assert desk.see(None)["direct_path"] == Sign(None)
     assert desk.see(chosen)["direct_path"].value == 0
 

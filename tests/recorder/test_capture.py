@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
 
-from agent.recorder.capture import RETRY_S, Capture
+from agent.errors import KioskError
+from agent.recorder.capture import RETRY_S, Capture, Withheld
 from agent.recorder.drift import Drift
 from agent.recorder.ring import Break, Ring
 from agent.recorder.vitals import Vitals
@@ -51,8 +53,18 @@ class Room:
         self.plugged: list[ScriptedMicrophone | Exception] = []
         """What each opening finds."""
         self.opened_ns: list[int] = []
+        self.withheld: Callable[[], Withheld | None] = lambda: None
+        self.waited_ns: list[int] = []
+        """When it said that nothing is heard."""
         self.capture = Capture(
-            self._open, self.ring, self.clock, threading.Event(), self.vitals, lambda: True, Drift(RATE)
+            self._open,
+            self.ring,
+            self.clock,
+            threading.Event(),
+            self.vitals,
+            self._withheld,
+            Drift(RATE),
+            lambda: self.waited_ns.append(self.clock.monotonic_ns()),
         )
 
     def microphone(self, *heard: Heard) -> ScriptedMicrophone:
@@ -61,6 +73,9 @@ class Room:
     def block(self) -> Block:
         self.clock.advance(0.5)
         return Block(bytes(RATE), Frames(RATE // 2), Nanoseconds(self.clock.monotonic_ns()))
+
+    def _withheld(self) -> Withheld | None:
+        return self.withheld()
 
     def _open(self) -> Microphone:
         self.opened_ns.append(self.clock.monotonic_ns())
@@ -113,3 +128,37 @@ def test_another_microphone_that_lacks_the_format_is_said_once_and_tried_for_eve
     assert (room.vitals.microphone, room.vitals.trouble) == ("recording", "")
     breaks = [item.reason for item in room.ring.take(0, 0) or [] if isinstance(item, Break)]
     assert breaks == ["unplugged"]
+
+
+def test_while_nothing_is_heard_it_says_so_every_second_and_else_never(room: Room) -> None:
+    room.plugged = [room.microphone(), *[KioskError("open microphone", retryable=True)] * 3]
+    for _ in range(2):
+        room.capture.step()
+    assert room.waited_ns == []
+    room.withheld = lambda: "schedule"
+    for _ in range(3):
+        room.capture.step()
+    room.withheld = lambda: None
+    for _ in range(3):
+        room.capture.step()
+    seconds = [round((after - before) / 1e9, 3) for before, after in itertools.pairwise(room.waited_ns)]
+    assert seconds == [1.0] * 4
+
+
+def test_what_is_heard_while_quiet_is_asked_for_is_not_kept_and_the_microphone_is_closed(room: Room) -> None:
+    microphone = room.microphone(room.block(), room.block())
+    room.plugged = [microphone]
+    room.capture.step()
+    room.capture.step()
+    heard = len(room.ring.take(0, 0) or [])
+    assert heard == 1
+    answers: list[Withheld | None] = [None, "muted"]
+    room.withheld = lambda: answers.pop(0) if answers else "muted"
+    room.capture.step()
+    assert room.ring.take(0, 0) == []
+    room.capture.step()
+    assert microphone.closed
+    assert room.vitals.microphone == "muted"
+    room.withheld = lambda: "schedule"
+    room.capture.step()
+    assert [item.reason for item in room.ring.take(0, 0) or [] if isinstance(item, Break)] == ["muted", "schedule"]

@@ -102,3 +102,20 @@ def test_what_is_given_back_comes_first_in_its_order_and_counts_against_the_room
         block(3),
         Break("overflow", Nanoseconds(4000)),
     ]
+
+
+def test_a_nudge_ends_the_wait_that_is_or_the_next_one_and_no_other() -> None:
+    ring = Ring(1000)
+    taken: list[object] = []
+    waiting = threading.Thread(target=lambda: taken.append(ring.take(200, 3600)))
+    waiting.start()
+    ring.nudge()
+    waiting.join(30)
+    assert taken == [[]]
+    ring.put(block(1))
+    ring.nudge()
+    assert ring.take(200, 3600) == [block(1)]
+    assert ring.take(200, 0.01) == []
+    ring.put(block(2))
+    ring.put(block(3))
+    assert ring.take(200, 3600) == [block(2), block(3)]

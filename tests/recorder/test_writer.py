@@ -232,6 +232,44 @@ def test_a_writer_that_is_asked_to_leave_hands_over_without_a_gap(room: WriterRo
     assert meet(room, direct)
 
 
+def test_a_writer_that_gets_stuck_while_it_leaves_is_taken_over_once(
+    room: WriterRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = noise(9)
+    room.hear(played[: 3 * RATE])
+    successions: list[Succession | None] = []
+    commit = room.retention.commit_removals
+
+    def stuck() -> None:
+        if not successions:
+            room.ring.hand_to("whoever comes next")
+            successions.append(room.writer.surrender())
+        commit()
+
+    monkeypatch.setattr(room.retention, "commit_removals", stuck)
+    room.writer.leave()
+    with pytest.raises(TakenOver):
+        room.writer.step()
+    (succession,) = successions
+    assert succession is not None
+    monkeypatch.undo()
+    room.writer.wind_up()
+    assert not room.writer.left
+    direct = next_writer(room, tmp_path / "direct", succession)
+    direct.hear(played[3 * RATE :])
+    direct.end()
+    np.testing.assert_array_equal(everything(room, direct), played)
+    assert meet(room, direct)
+
+
+def test_a_writer_that_has_left_has_nothing_to_surrender(room: WriterRoom) -> None:
+    room.hear(noise(3))
+    room.writer.leave()
+    assert not room.writer.step()
+    assert room.writer.left
+    assert room.writer.surrender() is None
+
+
 def test_gaps_that_the_card_did_not_take_are_entered_by_the_next_writer(
     room: WriterRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,198 @@
+"""What a kiosk can be told to do: a closed list. There is no shell, and no verb that takes a path, a host or code.
+
+One table is the source of what kiosks check, of what `kiosk-fleet command` accepts and of docs/COMMANDS.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol
+
+from agent.hours import Hours, overlaps
+from agent.units import MisreadError
+
+Actor = Literal["courier", "recorder"]
+
+LONGEST_PAUSE_MINUTES: Final = 7 * 24 * 60
+LONGEST_MUTE_MINUTES: Final = 24 * 60
+LONGEST_HURRY_MINUTES: Final = 24 * 60
+_MOST_HOURS: Final = 16
+
+
+class Kind(Protocol):
+    """What an argument may be."""
+
+    @property
+    def described(self) -> str:
+        """For a person who has to write one."""
+        ...
+
+    def holds(self, value: object) -> bool:
+        """Whether `value`, as it stands in JSON, is one."""
+        ...
+
+    def read(self, text: str) -> Any:  # noqa: ANN401 (whatever JSON can hold)
+        """What a person wrote, as it stands in JSON. Raises MisreadError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Minutes:
+    """A whole number of minutes."""
+
+    most: int
+
+    @property
+    def described(self) -> str:
+        return f"whole minutes, 1 to {self.most}"
+
+    def holds(self, value: object) -> bool:
+        return type(value) is int and 1 <= value <= self.most
+
+    def read(self, text: str) -> int:
+        # Not `int` alone: that takes "1_0" and digits of other scripts, and as many of them as there are.
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and self.holds(int(text))):
+            raise MisreadError("isn't that many minutes", f"write {self.described}")
+        return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def described(self) -> str:
+        return ", ".join(f"`{word}`" for word in self.words)
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, str) and value in self.words
+
+    def read(self, text: str) -> str:
+        if text not in self.words:
+            raise MisreadError("isn't one of them", f"write {' or '.join(self.words)}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class DailyHours:
+    """Hours of every day, as `upload.hours` has them; null is nothing of one's own."""
+
+    described: str = "such as `20:00-06:00`, several with commas, `always`, or `file` for what config.toml says"
+
+    def holds(self, value: object) -> bool:
+        if value is None:
+            return True
+        if not isinstance(value, list) or len(value) > _MOST_HOURS:
+            return False
+        try:
+            return not any(overlaps((_parsed(value),) * 7))
+        except (MisreadError, TypeError):
+            return False
+
+    def read(self, text: str) -> list[str] | None:
+        if text == "file":
+            return None
+        if text == "always":
+            return []
+        hours = _parsed(text.split(","))
+        if len(hours) > _MOST_HOURS or any(overlaps((hours,) * 7)):
+            raise MisreadError("share time or are too many", "write stretches that don't overlap")
+        return [str(each) for each in hours]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a verb."""
+
+    name: str
+    kind: Kind
+    text: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One thing a kiosk can be told."""
+
+    name: str
+    actor: Actor
+    """Who verifies and does it; what concerns recording is the recorder's, who has no network."""
+    text: str
+    arguments: tuple[Argument, ...] = ()
+    planned: bool = False
+    """It belongs to the list, but no kiosk of this release can do it."""
+
+    def wrong_with(self, args: Mapping[str, Any]) -> str | None:
+        """What is wrong with the arguments, as they stand in JSON; None when nothing is."""
+        known = {argument.name: argument for argument in self.arguments}
+        unknown = sorted(args.keys() - known.keys())
+        if unknown:
+            return f"`{self.name}` has no argument {unknown[0][:40]!r}"
+        for name, argument in known.items():
+            if name not in args:
+                if argument.required:
+                    return f"`{self.name}` needs `{name}`: {argument.kind.described}"
+            elif not argument.kind.holds(args[name]):
+                return f"`{name}` must be {argument.kind.described}"
+        return None
+
+
+def hours_of(value: list[str] | None) -> tuple[Hours, ...] | None:
+    """The hours that an argument of `set-upload-hours` names; None for those of the file."""
+    return None if value is None else _parsed(value)
+
+
+def _parsed(texts: list[str]) -> tuple[Hours, ...]:
+    return tuple(Hours.parse(text) for text in texts)
+
+
+_ALL: Final = (
+    Verb(
+        "pause",
+        "recorder",
+        "stop recording; the microphone is closed, the gap is called `paused`",
+        (Argument("minutes", Minutes(LONGEST_PAUSE_MINUTES), "for so long; else until `resume`"),),
+    ),
+    Verb("resume", "recorder", "end a pause, and a mute that was ordered by command; not one by the button"),
+    Verb(
+        "mute",
+        "recorder",
+        "as `pause`, for a privacy reason: it always ends by itself, never early, and the gap is called `muted`",
+        (Argument("minutes", Minutes(LONGEST_MUTE_MINUTES), "for so long; else `privacy.mute_minutes`"),),
+    ),
+    Verb("erase", "recorder", "remove recordings that are still on the kiosk", planned=True),
+    Verb(
+        "upload-now",
+        "courier",
+        "upload outside `upload.hours` until what waits now is uploaded",
+        (Argument("minutes", Minutes(LONGEST_HURRY_MINUTES), "no longer than this; else a day"),),
+    ),
+    Verb(
+        "restart",
+        "recorder",
+        "end the processes in good order for systemd to start them again; the machine stays on",
+        (Argument("what", Choice(("kiosk", "recorder", "courier")), "which; else `kiosk`, which is both"),),
+    ),
+    Verb("identify", "recorder", "blink the LED, to tell which kiosk it is"),
+    Verb("report", "courier", "publish `birth` and `telemetry` now"),
+    Verb(
+        "set-upload-hours",
+        "courier",
+        "upload in these hours whatever config.toml says, until told otherwise; survives restarts",
+        (Argument("hours", DailyHours(), "every day, in the kiosk's zone", required=True),),
+    ),
+    Verb("rotate-recipients", "recorder", "seal recordings to other keys from now on", planned=True),
+)
+
+VERBS: Final[Mapping[str, Verb]] = MappingProxyType({verb.name: verb for verb in _ALL})
+
+
+def actor_of(verb: str, args: Mapping[str, Any]) -> Actor:
+    """Who has to do it: the courier can end itself, the recorder wouldn't know."""
+    if verb == "restart" and args.get("what") == "courier":
+        return "courier"
+    return VERBS[verb].actor

@@ -1,0 +1,132 @@
+"""What stays in force when the recorder ends: the quiets, and which commands were obeyed.
+
+    {"generation": n, "quiets": [[reason, source, boot, until_ns, length_ns, wall_until_ns], …],
+     "obeyed": {id: expires_ns, …}, "crc": n}
+
+Kept twice: `<spool.path>/orders.json` is durable, and beside `spool/` and `state/` because it's the recorder's alone;
+`<runtime>/orders.json` is in memory, for a restart while the card can't be used. Of two the newer generation counts.
+It is read before the microphone is opened, long before the ledger is ready: that's why it isn't in there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, replace
+from pathlib import Path
+from typing import Final, get_args
+
+from agent.recorder.quiet import Moment, Quiet, Reason, Source, begun, lasting
+from agent.spool import sync_directory
+from agent.units import NS_PER_S
+
+log = logging.getLogger(__name__)
+
+FILE: Final = "orders.json"
+
+_REMEMBERED_NS: Final = 30 * 24 * 3600 * NS_PER_S
+"""How long past its expiry an obeyed command is known: a clock that went back must not bring it back."""
+
+_MOST_EXPIRED: Final = 500
+"""Of those that have expired no more are known: the file is written whole each time."""
+
+
+class Damaged(Exception):
+    """A file that can't be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Replaced as a whole, never changed."""
+
+    generation: int = 0
+    quiets: tuple[Quiet, ...] = ()
+    obeyed: Mapping[str, int] = field(default_factory=dict)
+    """When each command that was obeyed expires, in wall time."""
+
+    def after(self, quiets: tuple[Quiet, ...], command: str, expires_ns: int, now: Moment) -> Standing:
+        """With other quiets, and one more command that was obeyed; without what nobody needs to know any more."""
+        wall_ns = now.wall_ns or 0
+        living = {name: until_ns for name, until_ns in self.obeyed.items() if until_ns > wall_ns}
+        expired = sorted(self.obeyed.items() - living.items(), key=lambda known: known[1])[-_MOST_EXPIRED:]
+        known = {name: until_ns for name, until_ns in expired if until_ns > wall_ns - _REMEMBERED_NS}
+        return replace(
+            self,
+            generation=self.generation + 1,
+            quiets=lasting(quiets, now),
+            obeyed=known | living | {command: expires_ns},
+        )
+
+
+def encoded(standing: Standing) -> bytes:
+    """As it's kept."""
+    content = {
+        "generation": standing.generation,
+        "quiets": [astuple(quiet) for quiet in standing.quiets],
+        "obeyed": dict(standing.obeyed),
+    }
+    return json.dumps(content | {"crc": _checksum(content)}).encode()
+
+
+def decoded(text: bytes) -> Standing:
+    """What `encoded` made. Raises Damaged."""
+    try:
+        content = json.loads(text)
+        checksum = content.pop("crc")
+        if checksum != _checksum(content):
+            raise Damaged
+        quiets = tuple(Quiet(*quiet) for quiet in content["quiets"])
+        obeyed = {str(name): int(expires_ns) for name, expires_ns in content["obeyed"].items()}
+        standing = Standing(int(content["generation"]), quiets, obeyed)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Damaged from error
+    if not all(quiet.reason in get_args(Reason) and quiet.source in get_args(Source) for quiet in quiets):
+        raise Damaged
+    return standing
+
+
+def remembered(card: Path, memory: Path, now: Moment, damaged_ns: int) -> Standing:
+    """What was kept in two directories.
+
+    A file that can't be understood may have told of a mute: then the room isn't heard for `damaged_ns` from now. A card
+    that can't be read is another matter: recordings go to memory, and what was kept there counts.
+    """
+    found: list[Standing] = []
+    broken = False
+    for directory in (card, memory):
+        try:
+            found.append(decoded((directory / FILE).read_bytes()))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("can't read %s: %s", directory / FILE, error.strerror)
+        except Damaged:
+            log.error("%s is damaged: nobody knows whether the room was muted", directory / FILE)  # noqa: TRY400
+            broken = True
+    newest = max(found, key=lambda standing: standing.generation, default=Standing())
+    known = {name: until_ns for standing in found for name, until_ns in standing.obeyed.items()}
+    quiets = newest.quiets
+    if broken and not found:
+        quiets = (begun("muted", "command", damaged_ns, now),)
+    return replace(newest, quiets=lasting(quiets, now), obeyed=known)
+
+
+def keep(directory: Path, standing: Standing, *, durable: bool) -> None:
+    """Replace the file in `directory`; on return it survives a power cut, if it's to be `durable`. Raises OSError."""
+    path = directory / FILE
+    fresh = path.with_name(f".{FILE}.new")
+    with fresh.open("wb") as file:
+        file.write(encoded(standing))
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    fresh.rename(path)
+    if durable:
+        sync_directory(directory)
+
+
+def _checksum(content: object) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
