@@ -74,6 +74,15 @@ def choose(kiosk: Kiosk, variant: str) -> None:
     write_variants(kiosk.runtime, kiosk.layout.state, {"offline_recording": variant})
 
 
+def start_courier(kiosk: Kiosk, variant: str, room: SimulatedRoom | None = None) -> subprocess.Popen[bytes]:
+    """It knows of no fleet, says so by choosing the default, and then leaves the choice to the test."""
+    courier = kiosk.upload(room=room)
+    eventually(lambda: "flags by document" in kiosk.log.read_text(), "the courier has chosen")
+    choose(kiosk, variant)
+    eventually(lambda: is_on(kiosk, variant), f"recordings are {variant} the card", 40)
+    return courier
+
+
 def is_on(kiosk: Kiosk, variant: str) -> bool:
     status = kiosk.status()
     return status is not None and status.path == ("direct" if variant == "off" else "spool")
@@ -143,7 +152,7 @@ def test_a_hundred_switches_in_a_row_lose_no_frame_and_take_two_seconds_each(
     with Kiosk(chosen, beside=tmp_path) as kiosk:
         recorder = kiosk.record(room, room_time=True)
         eventually(lambda: len(kiosk.segments()) >= 3, "recordings wait on the card")
-        courier = kiosk.upload(room=room)
+        courier = start_courier(kiosk, "on", room)
         clock = room.clock()
         for number in range(switches):
             variant = "on" if number % 2 else "off"
@@ -175,7 +184,7 @@ def test_what_is_on_the_card_stays_as_it_is_and_goes_on_draining_while_memory_is
         waiting = {path.name: path.read_bytes() for path in kiosk.layout.sealed.glob("*.flac")}
         eventually(lambda: in_memory(kiosk) >= 5, "recordings wait in memory")
         assert {path.name: path.read_bytes() for path in kiosk.layout.sealed.glob("*.flac")} == waiting
-        courier = kiosk.upload()
+        courier = start_courier(kiosk, "off")
         eventually(lambda: not list(kiosk.layout.sealed.iterdir()), "the recorder tidies the card", 40)
         eventually(lambda: len(bucket.keys()) >= len(waiting) + 5, "uploads from memory", 40)
         assert is_on(kiosk, "off")
@@ -340,7 +349,7 @@ def test_a_chosen_path_raises_no_alert_and_a_card_that_fails_meanwhile_does_once
         recorder = kiosk.record(room, room_time=True)
         eventually(lambda: len(kiosk.segments()) >= 2, "recordings are on the card")
         switch(kiosk, "off", room.clock())
-        courier = kiosk.upload(room=room)
+        courier = start_courier(kiosk, "off", room)
         eventually(lambda: alarm() == "", "all is well")
         card.die()
         eventually(lambda: "recordings go to memory anyway" in kiosk.log.read_text(), "it is noticed", 40)
