@@ -376,7 +376,9 @@ def test_a_day_without_a_broker_costs_neither_recordings_nor_memory_and_ends_by_
         after = stack.enter_context(listening(daemon.broker, "kiosk/v1/#"))
         eventually(lambda: bool(after.on("/telemetry")), f"it comes back\n{running.said}", RECOVERY_S)
         recovery_s = time.monotonic() - back_s
-        assert [message.topic.rpartition("/")[2] for message in after.heard[:3]] == ["status", "birth", "telemetry"]
+        # What happened meanwhile (an alert, for one) is told by another thread, at its own time.
+        said = [message.topic.rpartition("/")[2] for message in after.heard if not message.topic.endswith("/event")]
+        assert said[:3] == ["status", "birth", "telemetry"]
         assert after.said("/status") == ["online"]
         assert running.said.count(_WITHOUT) <= 3, "an absence is told once, not all day"
         assert peak_bytes(pid) <= MEMORY_BYTES
