@@ -155,7 +155,7 @@ def _of_alert(topics: Topics, name: str) -> dict[str, Any]:
     """On while something is said there. Home Assistant drops what a template makes nothing of, not an empty payload."""
     return {
         "platform": BINARY_SENSOR,
-        "name": name.replace("_", " ").capitalize(),
+        "name": f"{name.replace('_', ' ').capitalize()} alert",
         "device_class": "problem",
         "state_topic": topics.alert(name),
         "value_template": "{{ 'ON' if value else 'OFF' }}",
