@@ -16,6 +16,9 @@ EXIT_AGAIN = 75
 """A process that was told to restart: whoever looks after it starts it again (EX_TEMPFAIL of sysexits.h)."""
 
 
+_WAY_OUT = "\n  → "
+
+
 class KioskError(Exception):
     """One failure, told to a person.
 
@@ -36,7 +39,18 @@ class KioskError(Exception):
     def __str__(self) -> str:
         subject = f"{self.operation} {self.place}".rstrip()
         text = f"{subject}: {self.cause}" if self.cause else subject
-        return f"{text}\n  → {self.hint}" if self.hint else text
+        return with_hint(text, self.hint)
+
+
+def with_hint(text: str, hint: str) -> str:
+    """What is wrong, and below it the way out, if there is one."""
+    return f"{text}{_WAY_OUT}{hint}" if hint else text
+
+
+def without_hint(told: str) -> tuple[str, str]:
+    """What is wrong, and the way out apart; "" where none was told."""
+    what, _, hint = told.partition(_WAY_OUT)
+    return what, hint
 
 
 @dataclass(frozen=True, slots=True)

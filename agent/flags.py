@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from agent.contract.flags import FLAGS, OFFLINE_RECORDING, VARIABLE_PREFIX, Flag
 from agent.errors import KioskError
-from agent.spool import sync_directory
+from agent.spool import replace_file
 
 __all__ = [
     "FILE_NAME",
@@ -35,7 +35,6 @@ __all__ = [
     "overrides",
     "read_variants",
     "show_variants",
-    "write_variants",
 ]
 
 FILE_NAME: Final = "variants.json"
@@ -120,31 +119,18 @@ class Choice:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def write_variants(runtime: Path, state: Path, variants: Mapping[str, str]) -> None:
-    """Let the recorder know: in RAM first, then durably on the card. What stands there already isn't written again.
-
-    A flag that `variants` doesn't name is nobody's choice any more. Waits for the card. Raises OSError when either
-    can't be written, after trying both.
-    """
-    try:
-        show_variants(runtime, variants)
-    finally:
-        keep_variants(state, variants)
-
-
 def show_variants(runtime: Path, variants: Mapping[str, str]) -> None:
-    """The half of `write_variants` that never waits for the card. Raises OSError."""
+    """Let the recorder know, in RAM. What stands there already isn't written again. Raises OSError.
+
+    A flag that `variants` doesn't name is nobody's choice any more.
+    """
     runtime.mkdir(parents=True, exist_ok=True)
-    _replace(runtime / FILE_NAME, _picture(variants), durable=False)
+    _replace(runtime / FILE_NAME, variants, durable=False)
 
 
 def keep_variants(state: Path, variants: Mapping[str, str]) -> None:
-    """The half of `write_variants` that does. Raises OSError."""
-    _replace(state / FILE_NAME, _picture(variants), durable=True)
-
-
-def _picture(variants: Mapping[str, str]) -> str:
-    return json.dumps(dict(sorted(variants.items())))
+    """The same on the card, durably, for the recorder's next start. Waits for the card. Raises OSError."""
+    _replace(state / FILE_NAME, variants, durable=True)
 
 
 def judged(chosen: Mapping[str, str], pictures: Sequence[Mapping[str, str]]) -> dict[str, Variant]:
@@ -175,19 +161,12 @@ def _read(directory: Path) -> dict[str, str] | None:
     return told if all(each in FLAGS[name].variants for name, each in told.items()) else None
 
 
-def _replace(path: Path, text: str, *, durable: bool) -> None:
-    with suppress(OSError, ValueError):
-        if path.stat().st_size <= _MOST_BYTES and path.read_text() == text:
+def _replace(path: Path, variants: Mapping[str, str], *, durable: bool) -> None:
+    content = json.dumps(dict(sorted(variants.items()))).encode()
+    with suppress(OSError):
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
             return
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    fresh.rename(path)
-    if durable:
-        sync_directory(path.parent)
+    replace_file(path, content, durable=durable)
 
 
 def _refused(variable: str, cause: str, hint: str) -> KioskError:

@@ -7,13 +7,14 @@ Their defaults are those of the alert table (agent.contract.alerts). A file may 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
 from agent.contract import alerts
-from agent.units import Duration, MisreadError, Size, Written
+from agent.units import Duration, MisreadError, Size, Written, plain_number
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -35,7 +36,7 @@ class Off:
             return None if value == "off" else value
 
         def write(limit: float | None) -> object:
-            return "off" if limit is None else str(limit) if isinstance(limit, Written) else _short(limit)
+            return "off" if limit is None else str(limit) if isinstance(limit, Written) else plain_number(limit)
 
         return core_schema.no_info_before_validator_function(
             read, handler(source), serialization=core_schema.plain_serializer_function_ser_schema(write)
@@ -44,11 +45,6 @@ class Off:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         limit = next(kind for kind in handler(schema)["anyOf"] if kind.get("type") != "null")
         return {"anyOf": [limit, {"const": "off"}]}
-
-
-def _short(number: float) -> float | int:
-    """Whole numbers without a fraction."""
-    return int(number) if number == int(number) else number
 
 
 class _Row:
@@ -143,36 +139,28 @@ Limits = NumberLimits | SizeLimits | DurationLimits
 
 
 def _numbers(name: str) -> NumberLimits:
-    row = alerts.BY_NAME[name]
-    return NumberLimits(
-        warning=row.warning,
-        critical=row.critical,
-        hysteresis=row.hysteresis,
-        raise_after=Duration(row.raise_after_s),
-        clear_after=Duration(row.clear_after_s),
-    )
+    return NumberLimits(**_amounts(name, plain_number), **_durations_of(name))
 
 
 def _sizes(name: str) -> SizeLimits:
-    row = alerts.BY_NAME[name]
-    return SizeLimits(
-        warning=None if row.warning is None else Size(row.warning),
-        critical=None if row.critical is None else Size(row.critical),
-        hysteresis=Size(row.hysteresis),
-        raise_after=Duration(row.raise_after_s),
-        clear_after=Duration(row.clear_after_s),
-    )
+    return SizeLimits(**_amounts(name, Size), **_durations_of(name))
 
 
 def _durations(name: str) -> DurationLimits:
+    return DurationLimits(**_amounts(name, Duration), **_durations_of(name))
+
+
+def _amounts(name: str, kind: Callable[[float], Any]) -> dict[str, Any]:
     row = alerts.BY_NAME[name]
-    return DurationLimits(
-        warning=None if row.warning is None else Duration(row.warning),
-        critical=None if row.critical is None else Duration(row.critical),
-        hysteresis=Duration(row.hysteresis),
-        raise_after=Duration(row.raise_after_s),
-        clear_after=Duration(row.clear_after_s),
-    )
+    limits = {"warning": row.warning, "critical": row.critical}
+    return {key: None if limit is None else kind(limit) for key, limit in limits.items()} | {
+        "hysteresis": kind(row.hysteresis)
+    }
+
+
+def _durations_of(name: str) -> dict[str, Any]:
+    row = alerts.BY_NAME[name]
+    return {"raise_after": Duration(row.raise_after_s), "clear_after": Duration(row.clear_after_s)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from agent.contract.commands import ID
 from agent.contract.signed import LONGEST_BYTES
+from agent.spool import replace_file
 
 _MOST: Final = 64
 """Payloads taken at one look, and kept waiting at one time."""
@@ -37,7 +38,7 @@ class Mailbox:
         self._commands.mkdir(parents=True, exist_ok=True)
         if len(_names(self._commands)) >= _MOST:
             return False
-        _put(self._commands / name, payload)
+        replace_file(self._commands / name, payload, durable=False)
         return True
 
     def withdraw(self, name: str) -> bool:
@@ -78,7 +79,7 @@ class Mailbox:
     def reply(self, name: str, content: dict[str, Any]) -> None:
         """Say what became of it."""
         self._results.mkdir(parents=True, exist_ok=True)
-        _put(self._results / name, json.dumps(content).encode())
+        replace_file(self._results / name, json.dumps(content).encode(), durable=False)
 
 
 def _names(directory: Path) -> list[str]:
@@ -95,12 +96,6 @@ def _read(path: Path) -> bytes:
         return os.read(descriptor, LONGEST_BYTES["command"] + 1)
     finally:
         os.close(descriptor)
-
-
-def _put(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(content)
-    fresh.rename(path)
 
 
 def _removed(path: Path) -> bool:

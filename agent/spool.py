@@ -152,6 +152,27 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def replace_file(path: Path | str, content: bytes, *, durable: bool) -> None:
+    """Replace a file as a whole: whoever reads it sees the old or the new one. Raises OSError.
+
+    If it's to be `durable`, the new one survives a power cut on return. Without pathlib: pictures of the moment are
+    replaced once a second for ever.
+    """
+    fresh = f"{path}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(fresh, path)  # noqa: PTH104 (see above)
+    if durable:
+        sync_directory(Path(path).parent)
+
+
 class InstanceLock:
     """One process a role: held from construction until the process ends, however it ends."""
 

@@ -17,22 +17,9 @@ from typing import Any, Literal, get_args
 
 from agent.contract.alerts import Raised
 from agent.contract.messages import Severity
+from agent.contract.metrics import RecorderState
 from agent.flags import Source, Variant
-
-RecorderState = Literal[
-    "starting",
-    "recording",
-    "listening",
-    "idle",
-    "paused",
-    "muted",
-    "waiting_for_microphone",
-    "spool_full",
-    "disk_error",
-    "stopped",
-]
-"""`listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours. `paused`, `muted`: somebody
-wanted quiet."""
+from agent.spool import replace_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +96,7 @@ def write_status(directory: Path, status: RecorderStatus) -> None:
     """Replace the picture in an existing directory atomically. Not durable, by intent. Raises OSError."""
     flags = {name: [variant.name, variant.source] for name, variant in status.flags.items()}
     picture = {name: getattr(status, name) for name in RecorderStatus.__slots__} | {"flags": flags}
-    _replace(f"{directory}/recorder.json", picture)
+    replace_file(f"{directory}/recorder.json", json.dumps(picture).encode(), durable=False)
 
 
 def write_courier_status(directory: Path, status: CourierStatus) -> None:
@@ -117,7 +104,7 @@ def write_courier_status(directory: Path, status: CourierStatus) -> None:
     far_ends = {name: [end.since_ns, end.trouble] for name, end in status.far_ends.items()}
     alerts = {name: asdict(raised) for name, raised in status.alerts.items()}
     picture = {"pid": status.pid, "boot": status.boot, "far_ends": far_ends, "alerts": alerts}
-    _replace(f"{directory}/courier.json", picture)
+    replace_file(f"{directory}/courier.json", json.dumps(picture).encode(), durable=False)
 
 
 def read_courier_status(directory: Path) -> CourierStatus | None:
@@ -140,16 +127,6 @@ def _raised(told: Mapping[str, Any]) -> Raised:
         if number is not None and type(number) not in (int, float):
             raise TypeError(f"no number: {number!r}")
     return Raised(severity, int(told["since_ns"]), str(told["text"]), value, threshold)
-
-
-def _replace(path: str, picture: Mapping[str, object]) -> None:
-    fresh, text = f"{path}.new", json.dumps(picture)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
-    os.rename(fresh, path)  # noqa: PTH104 (once a second for ever: no pathlib in between)
 
 
 def read_status(directory: Path) -> RecorderStatus | None:

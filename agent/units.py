@@ -156,6 +156,11 @@ class ByteRate(Written, int):
         return f"{Size(self)}/s" if self else ""
 
 
+def plain_number(value: float) -> float | int:
+    """Whole numbers without a fraction, so that counts read as counts."""
+    return int(value) if value == int(value) else float(value)
+
+
 def human_bytes(count: int) -> str:
     """A size for reading, three digits where they say enough: "1.95 GiB", "1010 KiB"."""
     if abs(count) < 1024:

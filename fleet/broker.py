@@ -23,7 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.contract.messages import Message
+from agent.contract.messages import Heard, Message
 from agent.errors import KioskError
 
 if TYPE_CHECKING:
@@ -45,15 +45,6 @@ class Address:
     key: Path | None = None
     username: str = ""
     password_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One message."""
-
-    topic: str
-    payload: bytes
-    retained: bool
 
 
 class Line:

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from agent.contract import messages
 from agent.contract.commands import LONGEST_LIFE_NS, REASONS, compose
-from agent.contract.messages import ROOT, Topics
+from agent.contract.messages import ROOT, Heard, Topics
 from agent.contract.signed import sign
 from agent.contract.verbs import VERBS, Verb
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.terminal import complain, counted, painter, say, say_json
 from agent.units import NS_PER_S, Duration, MisreadError
-from fleet.broker import Heard, Line
+from fleet.broker import Line
 from fleet.keyring import Key
 from fleet.roster import Kiosk
 

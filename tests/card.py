@@ -145,11 +145,16 @@ def missing() -> str:
     return ""
 
 
-@pytest.fixture
-def card(tmp_path: Path) -> Iterator[Card]:
-    """A card of 64 MiB with room for a few hundred files."""
+def inserted(directory: Path, inodes: int) -> Iterator[Card]:
+    """For a fixture: a card of 64 MiB with room for so many files, or the test is skipped."""
     if reason := missing():
         pytest.skip(reason)
-    card = Card(tmp_path / "card", tmp_path / "card.img", size_mib=64, inodes=256)
+    card = Card(directory / "card", directory / "card.img", size_mib=64, inodes=inodes)
     yield card
     card.take_out()
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[Card]:
+    """A card with room for a few hundred files."""
+    yield from inserted(tmp_path, 256)

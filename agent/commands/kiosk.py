@@ -42,14 +42,14 @@ def find(file: Path | None) -> Kiosk:
 
 def ordered_hours(settings: Settings) -> tuple[Hours, ...] | None:
     """Upload hours that were ordered by command and still count; None: those of the file do."""
-    from agent.contract.commands import Command, judge_again
+    from agent.contract.commands import Command, judge_again, target_of
     from agent.contract.verbs import VERBS, hours_of
     from agent.courier.book import standing_payload
 
     payload = standing_payload(Layout(settings.spool.path).state / "commands.db", "set-upload-hours")
     if payload is None:
         return None
-    target = f"{settings.device.site}/{settings.device.id}"
+    target = target_of(settings.device.site, settings.device.id)
     judged = judge_again(payload, keys=settings.commands.admin_keys, target=target, able=VERBS)
     return hours_of(judged.args["hours"]) if isinstance(judged, Command) else None
 

@@ -12,12 +12,13 @@ from agent.commands.starting import Role
 from agent.commands.times import iso, local
 from agent.contract.alerts import Raised
 from agent.contract.keys import utc
-from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
+from agent.contract.metrics import RecorderState
+from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError, with_hint, without_hint
 from agent.flags import Variant, read_variants
 from agent.hours import Hours, is_open
 from agent.ledger import ClockState, Ledger, LedgerDamaged, State, Tally
 from agent.settings import Settings
-from agent.status import FarEnd, RecorderState, RecorderStatus, read_courier_status, read_status, runtime_directory
+from agent.status import FarEnd, RecorderStatus, read_courier_status, read_status, runtime_directory
 from agent.terminal import counted, painter, say, say_json
 from agent.units import NS_PER_S, human_bytes, human_seconds
 
@@ -26,10 +27,6 @@ _STALE_S: Final = 8.0
 
 _HICCUP_S: Final = 60.0
 """Uploads and reports go on within a minute after a cause is gone."""
-
-_MANY_WAITING: Final = 20
-"""DESIGN §8: a queue longer than this is critical."""
-
 
 _DOING: Final[dict[RecorderState, str]] = {
     "starting": "starting",
@@ -187,7 +184,8 @@ def _found(situation: Situation, settings: Settings) -> Iterator[Trouble]:
     kept = situation.kept
     if kept is None:
         return
-    if settings.upload.target and situation.uploads_due and kept.waiting.count > _MANY_WAITING:
+    many = settings.alerts.queue_length.critical
+    if settings.upload.target and situation.uploads_due and many is not None and kept.waiting.count > many:
         yield Trouble(
             f"{kept.waiting.count} recordings wait to be uploaded",
             "`kiosk-recorder config check --online` tries the store",
@@ -200,7 +198,7 @@ def _alerts(situation: Situation, told: Iterable[Trouble]) -> Iterator[Trouble]:
     """What is raised, but for what was told before in the same words."""
     known = {trouble.what for trouble in told}
     for name, raised in situation.alerts.items():
-        what, _, hint = raised.text.partition("\n  → ")
+        what, hint = without_hint(raised.text)
         if what not in known:
             yield Trouble(f"{raised.severity}, {name}: {what}", hint)
 
@@ -211,7 +209,7 @@ def _far_troubles(situation: Situation) -> Iterator[Trouble]:
     for end in told.values():
         lasting_s = (situation.now_ns - end.since_ns) / NS_PER_S
         if lasting_s >= _HICCUP_S:
-            what, _, hint = end.trouble.partition("\n  → ")
+            what, hint = without_hint(end.trouble)
             yield Trouble(f"for {human_seconds(lasting_s)}: {what}", hint)
 
 
@@ -231,7 +229,7 @@ def _recorder_troubles(situation: Situation) -> Iterator[Trouble]:
             "systemctl restart kiosk-recorder.service",
         )
     elif picture.trouble or picture.state not in _WELL:
-        what, _, hint = picture.trouble.partition("\n  → ")
+        what, hint = without_hint(picture.trouble)
         yield Trouble(what or _DOING[picture.state], hint)
 
 
@@ -290,7 +288,7 @@ def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk, machine: It
     for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk), *flags, *machine):
         say(f"  {name:11} {text}")
     for trouble in wrong:
-        say(f"{paint('wrong', 'red')}: {trouble.what}" + (f"\n  → {trouble.hint}" if trouble.hint else ""))
+        say(f"{paint('wrong', 'red')}: {with_hint(trouble.what, trouble.hint)}")
 
 
 def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,9 @@ LONGEST_LIFE_NS: Final = 24 * 3600 * NS_PER_S
 TOLERANCE_NS: Final = 60 * NS_PER_S
 """An admin's clock may be so far ahead of the kiosk's. There is none at the end: whoever needs longer says so."""
 
+REMEMBERED_NS: Final = 30 * 24 * 3600 * NS_PER_S
+"""How long past its expiry a command is known: a clock that went back must not bring it back."""
+
 ID: Final = re.compile(r"[0-9a-f]{16,64}")
 """Always used with `fullmatch`."""
 
@@ -109,6 +112,11 @@ class Refusal:
         return self.reason not in ("malformed", "unsigned", "wrong_key", "bad_signature")
 
 
+def target_of(site: str, device: str) -> str:
+    """How a command names the kiosk that it is for."""
+    return f"{site}/{device}"
+
+
 def compose(
     verb: str, args: Mapping[str, Any], *, site: str, device: str, now_ns: int, lifetime_s: float
 ) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def compose(
         "id": secrets.token_hex(16),
         "issued": timestamp(now_ns),
         "expires": timestamp(now_ns + round(lifetime_s * NS_PER_S)),
-        "target": f"{site}/{device}",
+        "target": target_of(site, device),
         "verb": verb,
         "args": dict(args),
     }

@@ -1,17 +1,18 @@
 """What Home Assistant is told, so that it shows a kiosk with no configuration: sensors only (DESIGN §7).
 
 Device-based MQTT discovery, as Home Assistant knows it since 2024.11: one message names the device and everything that
-can be seen of it. Made from the metrics table and the names of the alerts.
+can be seen of it. Made from the tables of metrics and alerts.
 https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.contract.alerts import NAMES
 from agent.contract.messages import OFFLINE, ONLINE, TELEMETRY_EXPIRES_S, Message, Topics
 from agent.contract.metrics import METRICS, Metric
 
@@ -80,17 +81,17 @@ def birth_topic(prefix: str) -> str:
     return f"{prefix}/status"
 
 
-def discovery(about: About, alerts: Iterable[str], prefix: str) -> Message:
+def discovery(about: About, prefix: str) -> Message:
     """One kiosk. Retained, so that Home Assistant knows also the kiosks that are off when it starts."""
-    payload = json.dumps(document(about, alerts), separators=(",", ":"), ensure_ascii=False)
+    payload = json.dumps(document(about), separators=(",", ":"), ensure_ascii=False)
     return Message(topic(prefix, about.device), payload.encode(), qos=1, retain=True)
 
 
-def document(about: About, alerts: Iterable[str]) -> dict[str, Any]:
+def document(about: About) -> dict[str, Any]:
     """The same before it becomes text."""
     topics = Topics(about.site, about.device)
     components = {metric.name: _of_metric(metric) for metric in METRICS}
-    components |= {f"alert_{name}": _of_alert(topics, name) for name in alerts}
+    components |= {f"alert_{name}": _of_alert(topics, name) for name in NAMES}
     components["connected"] = _connection(topics)
     return {
         "device": _device(about),

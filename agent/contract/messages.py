@@ -44,6 +44,16 @@ class Message:
     expires_s: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One message, as it came."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    """The broker had it before we subscribed."""
+
+
 class Topics:
     """The topics of one kiosk."""
 

@@ -6,7 +6,7 @@ Names end in their unit or, for counters, in `_total`. A value that nothing coul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 Kind = Literal["counter", "gauge", "text"]
 Source = Literal["ledger", "uploads", "recorder", "machine", "courier"]
@@ -19,6 +19,22 @@ SOURCES: Final[dict[Source, str]] = {
     "courier": "the courier itself",
 }
 """What each of them is."""
+
+
+RecorderState = Literal[
+    "starting",
+    "recording",
+    "listening",
+    "idle",
+    "paused",
+    "muted",
+    "waiting_for_microphone",
+    "spool_full",
+    "disk_error",
+    "stopped",
+]
+"""What a recorder does. `listening`: voice mode with nobody speaking. `idle`: outside the schedule's hours. `paused`,
+`muted`: somebody wanted quiet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +67,8 @@ class Metric:
         return self.unit in ("1", "By") and not self.name.endswith("_avg")
 
 
-RECORDER_STATES: Final = (
-    "starting",
-    "recording",
-    "listening",
-    "idle",
-    "paused",
-    "muted",
-    "waiting_for_microphone",
-    "spool_full",
-    "disk_error",
-    "stopped",
-    "absent",
-)
+RECORDER_STATES: Final = (*get_args(RecorderState), "absent")
+"""What telemetry tells of it: the courier sees also that there is none."""
 
 _NO_LEDGER: Final = "the card's ledger could not be read since the courier started"
 _NO_SPOOL: Final = "neither path's ledger could be read since the courier started"

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from agent.contract.alerts import ALERTS, Alert, Raised, amount
 from agent.contract.keys import timestamp
 from agent.contract.messages import Severity
 from agent.courier.signs import Sign
 from agent.courier.trigger import Limit, Trigger, next_trigger
+from agent.errors import with_hint, without_hint
 from agent.limits import Alerts, Limits
-from agent.units import NS_PER_S
+from agent.units import NS_PER_S, plain_number
 from hw.clock import Clock
 
 Rule = Mapping[Severity, Limit]
 """Without a severity that is off. The worst comes first."""
-
-_HINT: Final = "\n  → "
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,10 @@ def next_course(row: Alert, rule: Rule, course: Course, sign: Sign, *, now_ns: i
         raised = Raised(severity, wall_ns - age_ns, "")
     text = _text(row, sign, sign.value, threshold)
     return Course(
-        triggers, replace(raised, severity=severity, text=text, value=_short(sign.value), threshold=_short(threshold))
+        triggers,
+        replace(
+            raised, severity=severity, text=text, value=plain_number(sign.value), threshold=plain_number(threshold)
+        ),
     )
 
 
@@ -130,11 +132,7 @@ def _change(before: Raised | None, after: Raised | None) -> str:
 def _text(row: Alert, sign: Sign, value: float, threshold: float) -> str:
     """What is wrong and what to do."""
     if sign.detail:
-        return sign.detail if _HINT in sign.detail else f"{sign.detail}{_HINT}{row.advice}"
+        what, hint = without_hint(sign.detail)
+        return with_hint(what, hint or row.advice)
     side = "more" if row.direction == "above" else "less"
-    return f"{row.description}: {amount(row, value)}, {side} than {amount(row, threshold)}{_HINT}{row.advice}"
-
-
-def _short(value: float) -> float | int:
-    """Whole numbers without a fraction."""
-    return int(value) if value == int(value) else float(value)
+    return with_hint(f"{row.description}: {amount(row, value)}, {side} than {amount(row, threshold)}", row.advice)

@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from agent.contract.commands import REMEMBERED_NS
 from agent.ledger import passing
-from agent.units import NS_PER_S
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,6 @@ CREATE TABLE IF NOT EXISTS commands (
     id TEXT PRIMARY KEY, verb TEXT NOT NULL, expires_ns INTEGER NOT NULL, result TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS standing (verb TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
 """
-
-_REMEMBERED_NS: Final = 30 * 24 * 3600 * NS_PER_S
-"""How long past its expiry a command is known: a clock that went back must not bring it back."""
 
 _BUSY_S: Final = 5.0
 
@@ -68,7 +65,7 @@ class Book:
         """A command counts: from now on it doesn't any more."""
         self._known[name] = verb
         self._write(
-            ("DELETE FROM commands WHERE expires_ns < ?", (now_ns - _REMEMBERED_NS,)),
+            ("DELETE FROM commands WHERE expires_ns < ?", (now_ns - REMEMBERED_NS,)),
             ("INSERT OR IGNORE INTO commands VALUES (?, ?, ?, NULL)", (name, verb, expires_ns)),
         )
 

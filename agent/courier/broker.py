@@ -13,7 +13,6 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.contract.messages import Message
+from agent.contract.messages import Heard, Message
 from agent.errors import KioskError
 from agent.settings import Mqtt
 
@@ -39,16 +38,6 @@ Sent = MQTTMessageInfo
 """What becomes of a message on its way: `is_published()` once the broker has it."""
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One message from the fleet."""
-
-    topic: str
-    payload: bytes
-    retained: bool
-    """The broker had it before this kiosk subscribed."""
 
 
 class Broker:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from agent.contract.messages import Message
-from agent.courier.broker import Broker, Heard, Sent
+from agent.contract.messages import Heard, Message
+from agent.courier.broker import Broker, Sent
 from hw.clock import Clock
 
 IDLE_S: Final = 60.0

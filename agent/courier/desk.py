@@ -16,11 +16,11 @@ from typing import Any, Final
 from agent.contract import messages
 from agent.contract.commands import Command, Refusal, judge, judge_again
 from agent.contract.keys import timestamp
-from agent.contract.messages import Topics
+from agent.contract.messages import Heard, Topics
 from agent.contract.signed import LONGEST_BYTES
 from agent.contract.verbs import actor_of, hours_of
 from agent.courier.book import Book
-from agent.courier.broker import Heard, Sent
+from agent.courier.broker import Sent
 from agent.courier.conversation import IDLE_S, Line
 from agent.courier.deeds import Deed, Deeds, Outcome
 from agent.courier.events import Events

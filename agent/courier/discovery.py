@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from agent.contract.discovery import About, birth_topic, discovery
-from agent.contract.messages import ONLINE
-from agent.courier.broker import Heard
+from agent.contract.messages import ONLINE, Heard
 from agent.courier.conversation import IDLE_S, Line, Subject
 from agent.units import NS_PER_S
 from hw.clock import Clock
@@ -23,12 +22,9 @@ SETTLE_S: Final = 5.0
 class Discovery:
     """The subject of Home Assistant's discovery."""
 
-    def __init__(
-        self, about: About, alerts: Sequence[str], prefix: str, again: Sequence[Subject], clock: Clock
-    ) -> None:
+    def __init__(self, about: About, prefix: str, again: Sequence[Subject], clock: Clock) -> None:
         """`again` are subjects that have something to say to whoever listens only since then, retained or not."""
         self._about = about
-        self._alerts = alerts
         self._prefix = prefix
         self._again = again
         self._clock = clock
@@ -54,7 +50,7 @@ class Discovery:
         if not line.up:
             return IDLE_S
         if self._due_ns is not None and now_ns >= self._due_ns:
-            line.say(discovery(self._about, self._alerts, self._prefix))
+            line.say(discovery(self._about, self._prefix))
             self._due_ns, self._repeat_ns = None, now_ns + round(SETTLE_S * NS_PER_S)
         if self._repeat_ns is not None and now_ns >= self._repeat_ns:
             self._repeat_ns = None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.contract import messages
-from agent.contract.messages import Topics
-from agent.courier.broker import Heard
+from agent.contract.messages import Heard, Topics
 from agent.courier.conversation import IDLE_S, Line
 from hw.clock import Clock
 
@@ -36,7 +34,6 @@ class Events:
     def __init__(self, topics: Topics, clock: Clock) -> None:
         self._topics = topics
         self._clock = clock
-        self._lock = threading.Lock()
         self._waiting: deque[Happening] = deque(maxlen=_MOST)
         self.noted: Callable[[], None] = lambda: None
         """Called when there is something to say."""

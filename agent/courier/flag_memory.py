@@ -10,7 +10,6 @@ which judges the document anew.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Final
 from agent.contract.signed import LONGEST_BYTES
 from agent.errors import KioskError
 from agent.flags import keep_variants
-from agent.spool import sync_directory
+from agent.spool import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class FlagMemory:
 
     def _write(self, payload: bytes | None, variants: Mapping[str, str]) -> None:
         if payload is not None:
-            _replace(self._state / FILE_NAME, payload)
+            replace_file(self._state / FILE_NAME, payload, durable=True)
         keep_variants(self._state, variants)
 
     def _tell(self, error: OSError) -> None:
@@ -105,13 +104,3 @@ class FlagMemory:
         hint = "they hold all the same, until the next start; look at the card"
         log.log(level, "%s", KioskError("keep flags", place=str(self._state), cause=cause, hint=hint, retryable=True))
         self._told = cause
-
-
-def _replace(path: Path, data: bytes) -> None:
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
-    sync_directory(path.parent)

@@ -18,23 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.contract.evaluation import Target, checked, variants, version_of
-from agent.contract.messages import FLAGS
+from agent.contract.messages import FLAGS, Heard
 from agent.contract.signed import LONGEST_BYTES, Refused, Signed, opened
-from agent.courier.broker import Heard
 from agent.courier.conversation import IDLE_S, Line
 from agent.courier.flag_memory import FlagMemory
+from agent.courier.ration import Ration
 from agent.errors import KioskError
 from agent.flags import FILE_NAME, InForce, judged, overrides, read_variants, show_variants
 from agent.spool import Layout
-from agent.units import NS_PER_S
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 4
-_MOST_TOLD: Final = 10
-"""Refusals in a minute: whoever may write to the topic must not fill journal and card with what isn't signed."""
-_MINUTE_NS: Final = 60 * NS_PER_S
 
 
 class FlagDesk:
@@ -69,7 +65,8 @@ class FlagDesk:
         """What the recorder doesn't know yet."""
         self._trouble = ""
         self._refused = b""
-        self._told_ns: deque[int] = deque(maxlen=_MOST_TOLD)
+        # Whoever may write to the topic must not fill journal and card with what isn't signed.
+        self._complaints = Ration(most=10, per_minute=1)
         self.overridden: Mapping[str, str] = overrides(environ)
         """What the environment chooses, by flag."""
         self.in_force: InForce | None = None
@@ -206,10 +203,8 @@ class FlagDesk:
             self.changed()
 
     def _refuse(self, what: str, refused: Refused) -> None:
-        now_ns = self._clock.monotonic_ns()
-        if len(self._told_ns) == _MOST_TOLD and now_ns - self._told_ns[0] < _MINUTE_NS:
+        if self._complaints.grants(self._clock.monotonic_ns()) is None:
             log.debug("%s: %s", what, refused)
             return
-        self._told_ns.append(now_ns)
         log.warning("%s: %s (%s)", what, refused, refused.reason)
         self.note("flags_refused", {"reason": refused.reason, "text": str(refused), "version": self._version or None})

@@ -17,7 +17,7 @@ from agent.courier.stock import Stock
 from agent.flags import InForce
 from agent.settings import Settings
 from agent.status import RecorderStatus, read_status
-from agent.units import NS_PER_S
+from agent.units import NS_PER_S, plain_number
 from hw.board import Sensors
 from hw.clock import Clock
 from hw.memory import read_memory, resident_bytes
@@ -96,7 +96,7 @@ class Measures:
         counted = self._counted
         seconds, runs = counted["captured_seconds_total"], counted["recordings_total"]
         return {
-            **{name: _number(counted[name]) for name in LEDGER_COUNTERS},
+            **{name: plain_number(round(counted[name], 3)) for name in LEDGER_COUNTERS},
             "recording_duration_avg_s": round(seconds / runs, 3) if seconds and runs else None,
             "error_rate_pct": self._error_rate(),
             "custody_head": card.head,
@@ -217,11 +217,6 @@ def _from_recorder(status: RecorderStatus | None) -> dict[str, Value]:
         "recorder_state": status.state,
         "path": status.path,
     }
-
-
-def _number(value: float) -> float | int:
-    """Whole numbers without a fraction, so that counts read as counts."""
-    return int(value) if value == int(value) else round(value, 3)
 
 
 def _rounded(value: float | None) -> float | None:

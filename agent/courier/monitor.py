@@ -6,7 +6,7 @@ It works with or without a broker: what it finds is also for the people at the m
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,7 +64,7 @@ class Monitor:
         """What is wrong now, by the names of the alert table."""
         self.changed: Callable[[], None] = lambda: None
         """Called when one of the two is new."""
-        self.keep: Callable[[Picture, Mapping[str, Raised]], None] = lambda _picture, _raised: None
+        self.keepers: Sequence[Callable[[Picture, Mapping[str, Raised]], None]] = ()
         """Called before that, with both."""
 
     def look_now(self) -> None:
@@ -97,6 +97,7 @@ class Monitor:
         if raised != self.raised:
             self.raised, news = raised, True
         if news and self.picture is not None:
-            self.keep(self.picture, raised)
+            for keep in self.keepers:
+                keep(self.picture, raised)
             self.changed()
         return min(_LOOK_S, max(0.0, (self._due_ns - now_ns) / NS_PER_S))

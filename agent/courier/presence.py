@@ -12,11 +12,11 @@ from dataclasses import asdict
 import agent
 from agent.contract import messages
 from agent.contract.keys import timestamp
-from agent.courier.broker import Heard
+from agent.contract.messages import Heard, Topics
 from agent.courier.conversation import IDLE_S, Line
 from agent.courier.openings import Openings
 from agent.settings import Settings
-from hw.board import identity
+from hw.board import Identity
 from hw.clock import Clock
 
 
@@ -25,12 +25,21 @@ class Presence:
 
     listens_to: Mapping[str, Callable[[Heard], None]] = {}
 
-    def __init__(self, settings: Settings, openings: Openings, clock: Clock, overridden: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Topics,
+        board: Identity,
+        openings: Openings,
+        clock: Clock,
+        overridden: Mapping[str, str],
+    ) -> None:
         """`overridden` are the feature flags that the environment chooses."""
         self._settings = settings
         self._clock = clock
         self._overridden = overridden
-        self._topics = messages.Topics(settings.device.site, settings.device.id)
+        self._topics = topics
+        self._board = board
         self._session = secrets.token_hex(6)
         self._openings = openings
         self._due = False
@@ -57,7 +66,7 @@ class Presence:
             "boot": self._clock.boot,
             "session": self._session,
             "groups": list(self._settings.device.groups),
-            **asdict(identity()),
+            **asdict(self._board),
             "versions": {
                 "kiosk-recorder": agent.__version__,
                 "python": platform.python_version(),

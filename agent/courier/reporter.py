@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.contract import messages
+from agent.contract.messages import Topics
 from agent.courier.broker import Broker
 from agent.courier.conversation import Conversation, Subject
 from agent.courier.crew import Crew
@@ -29,6 +30,7 @@ class Reporter:
     def __init__(
         self,
         settings: Settings,
+        topics: Topics,
         quick: Sequence[Subject],
         desk: Sequence[Subject],
         tell: Callable[[KioskError | None], None],
@@ -43,7 +45,7 @@ class Reporter:
         self._talk = Conversation(quick, clock, stop)
         self._desk = Conversation(desk, clock, stop)
         self._awake = threading.Event()
-        self._topics = messages.Topics(settings.device.site, settings.device.id)
+        self._topics = topics
 
     def start(self, crew: Crew) -> None:
         """Begin to report."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import agent
-from agent.contract.alerts import NAMES, Raised
+from agent.contract.commands import target_of
 from agent.contract.discovery import About
 from agent.contract.evaluation import Target
 from agent.contract.messages import Topics
@@ -26,7 +25,7 @@ from agent.courier.discovery import Discovery
 from agent.courier.events import Events
 from agent.courier.flags import FlagDesk
 from agent.courier.measures import Measures
-from agent.courier.monitor import Monitor, Picture
+from agent.courier.monitor import Monitor
 from agent.courier.openings import Openings
 from agent.courier.pace import Pace
 from agent.courier.presence import Presence
@@ -46,7 +45,7 @@ from agent.mailbox import Mailbox
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
 from agent.status import runtime_directory
-from hw.board import identity
+from hw.board import Identity, identity
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -77,6 +76,7 @@ class CourierService:
         )
         activity = Activity(clock)
         self._runtime = runtime
+        self._board = identity(root)
         self._openings = Openings(settings)
         self._restarting = False
         self._troubles = Troubles(runtime, clock)
@@ -89,7 +89,9 @@ class CourierService:
                 tell = partial(self._troubles.tell, name)
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell, self._openings)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
-        self._flags = FlagDesk(settings.flags.keys, _target(settings), self._layout, runtime, clock, self._stop)
+        self._flags = FlagDesk(
+            settings.flags.keys, _target(settings, self._board), self._layout, runtime, clock, self._stop
+        )
         self._alarms = Alarms(settings.alerts, clock, self._troubles.earlier())
         self._monitor = Monitor(
             self._stocktaker.ask,
@@ -102,14 +104,8 @@ class CourierService:
         )
         self._flags.changed = self._monitor.look_now
         textfile = settings.export.textfile
-        keep = TextFile(textfile, settings.device).write if textfile is not None else None
-
-        def keep_both(picture: Picture, raised: Mapping[str, Raised]) -> None:
-            self._troubles.alarm(raised)
-            if keep is not None:
-                keep(picture, raised)
-
-        self._monitor.keep = keep_both
+        keepers = [] if textfile is None else [TextFile(textfile, settings.device).write]
+        self._monitor.keepers = [lambda _picture, raised: self._troubles.alarm(raised), *keepers]
         self._reporter = self._make_reporter() if settings.mqtt.url else None
 
     def run(self) -> int:
@@ -171,16 +167,16 @@ class CourierService:
         topics = Topics(device.site, device.id)
         events = Events(topics, self._clock)
         alerts = Alerts(topics, monitor)
-        presence = Presence(self._settings, self._openings, self._clock, self._flags.overridden)
+        presence = Presence(self._settings, topics, self._board, self._openings, self._clock, self._flags.overridden)
         telemetry = Telemetry(topics, monitor)
         desk = self._make_desk(topics, events, presence, telemetry)
         quick: list[Subject] = [presence, telemetry, alerts, self._flags]
         prefix = self._settings.mqtt.discovery_prefix
-        board = identity()
-        about = About(device.site, device.id, agent.__version__, board.model, board.serial)
-        discovery = Discovery(about, NAMES, prefix, [alerts], self._clock)
+        about = About(device.site, device.id, agent.__version__, self._board.model, self._board.serial)
+        discovery = Discovery(about, prefix, [alerts], self._clock)
         reporter = Reporter(
             self._settings,
+            topics,
             quick=[*quick, discovery] if prefix else quick,
             desk=[events, desk],
             tell=partial(self._troubles.tell, "broker"),
@@ -204,7 +200,7 @@ class CourierService:
             self._clock,
         )
         judge = Judge(
-            f"{settings.device.site}/{settings.device.id}",
+            target_of(settings.device.site, settings.device.id),
             frozenset(settings.commands.admin_keys),
             able_to(has_target=self._target is not None),
             partial(trusted_wall_ns, self._clock, (self._layout, self._direct)),
@@ -258,13 +254,13 @@ class CourierService:
             self._target.close()
 
 
-def _target(settings: Settings) -> Target:
+def _target(settings: Settings, board: Identity) -> Target:
     """This kiosk, as the rules of flag documents see it."""
     device = settings.device
     return Target(
         device=device.id,
         site=device.site,
         groups=device.groups,
-        model=identity().model or "",
+        model=board.model or "",
         version=agent.__version__,
     )

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.contract.messages import Value
+from agent.contract.metrics import RecorderState
 from agent.courier.activity import SlidingWindow
 from agent.courier.chain import Custody
 from agent.courier.stock import Stock
-from agent.status import RecorderState, RecorderStatus
+from agent.status import RecorderStatus
 from agent.units import NS_PER_S
 from hw.clock import Clock
 

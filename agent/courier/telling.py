@@ -7,8 +7,7 @@ from typing import Final
 
 from agent.contract import messages
 from agent.contract.alerts import NAMES, Raised
-from agent.contract.messages import Topics
-from agent.courier.broker import Heard
+from agent.contract.messages import Heard, Topics
 from agent.courier.conversation import IDLE_S, Line
 from agent.courier.monitor import Monitor
 

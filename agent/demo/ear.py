@@ -7,9 +7,8 @@ import threading
 import time
 from collections import deque
 
-from agent.contract.messages import Topics
+from agent.contract.messages import Heard, Topics
 from agent.courier.broker import Broker as Line
-from agent.courier.broker import Heard
 from agent.demo.kiosk import DEVICE, SITE, News
 from agent.demo.servers import Broker
 from agent.settings import Mqtt

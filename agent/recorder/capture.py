@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import Final, Literal
 
+from agent.contract.metrics import RecorderState
 from agent.errors import KioskError
 from agent.ledger import GapReason
 from agent.recorder.drift import Drift
 from agent.recorder.ring import Ring
 from agent.recorder.vitals import Vitals
-from agent.status import RecorderState
 from hw.alsa import Block, Microphone, Overrun
 from hw.clock import Clock
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.contract.commands import Command, Refusal, judge
+from agent.contract.commands import Command, Refusal, judge, target_of
 from agent.contract.keys import timestamp
 from agent.mailbox import Mailbox
 from agent.recorder.quiet import Moment, Quiet, begun, in_force, joined, left_ns, lifted
@@ -69,7 +69,7 @@ class Orders:
     ) -> None:
         """`restart` ends this process in a way that has it started again."""
         self._keys = frozenset(settings.commands.admin_keys)
-        self._target = f"{settings.device.site}/{settings.device.id}"
+        self._target = target_of(settings.device.site, settings.device.id)
         self._mute_ns = settings.privacy.mute_minutes * _MINUTE_NS
         self._card = settings.spool.path
         self._runtime = runtime
@@ -223,6 +223,4 @@ class Orders:
     def now(self) -> Moment:
         """This moment, as far as it can be told."""
         monotonic_ns = self._clock.monotonic_ns()
-        # By the ledger's offset: the machine's own clock may be wrong where the store's was found right.
-        wall_ns = self._vitals.boot.offset_ns + monotonic_ns if self._vitals.clock_trusted else None
-        return Moment(self._clock.boot, monotonic_ns, wall_ns)
+        return Moment(self._clock.boot, monotonic_ns, self._vitals.wall_ns(monotonic_ns))

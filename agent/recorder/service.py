@@ -18,6 +18,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from agent.contract.keys import utc
+from agent.contract.metrics import RecorderState
 from agent.errors import EXIT_AGAIN, EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, KioskError
 from agent.hours import is_open
 from agent.ledger import Boot, ClockState
@@ -29,7 +30,7 @@ from agent.recorder.quiet import left_ns
 from agent.recorder.ring import Ring
 from agent.recorder.vitals import Vitals
 from agent.settings import Settings
-from agent.status import RecorderState, RecorderStatus, runtime_directory, write_status
+from agent.status import RecorderStatus, runtime_directory, write_status
 from agent.units import NS_PER_S
 from hw.alsa import Microphone
 from hw.clock import Clock
@@ -168,11 +169,10 @@ class RecorderService:
 
     def _schedule_allows(self) -> bool:
         """While the clock can't be trusted everything is recorded, and judged later (DESIGN §4)."""
-        if self._settings.capture.mode != "scheduled" or not self._vitals.clock_trusted:
+        if self._settings.capture.mode != "scheduled":
             return True
-        # By the ledger's offset: the machine's own clock may be wrong where the store's was found right.
-        now = utc(self._vitals.boot.offset_ns + self._clock.monotonic_ns())
-        return is_open(self._settings.recording_week, self._zone, now)
+        wall_ns = self._vitals.wall_ns(self._clock.monotonic_ns())
+        return wall_ns is None or is_open(self._settings.recording_week, self._zone, utc(wall_ns))
 
     def _current(self) -> RecorderState:
         vitals = self._vitals

@@ -12,23 +12,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Final, get_args
 
+from agent.contract.commands import REMEMBERED_NS
 from agent.recorder.quiet import Moment, Quiet, Reason, Source, begun, lasting
-from agent.spool import sync_directory
-from agent.units import NS_PER_S
+from agent.spool import replace_file
 
 log = logging.getLogger(__name__)
 
 FILE: Final = "orders.json"
-
-_REMEMBERED_NS: Final = 30 * 24 * 3600 * NS_PER_S
-"""How long past its expiry an obeyed command is known: a clock that went back must not bring it back."""
 
 _MOST_EXPIRED: Final = 500
 """Of those that have expired no more are known: the file is written whole each time."""
@@ -52,7 +48,7 @@ class Standing:
         wall_ns = now.wall_ns or 0
         living = {name: until_ns for name, until_ns in self.obeyed.items() if until_ns > wall_ns}
         expired = sorted(self.obeyed.items() - living.items(), key=lambda known: known[1])[-_MOST_EXPIRED:]
-        known = {name: until_ns for name, until_ns in expired if until_ns > wall_ns - _REMEMBERED_NS}
+        known = {name: until_ns for name, until_ns in expired if until_ns > wall_ns - REMEMBERED_NS}
         return replace(
             self,
             generation=self.generation + 1,
@@ -116,16 +112,7 @@ def remembered(card: Path, memory: Path, now: Moment, damaged_ns: int) -> Standi
 
 def keep(directory: Path, standing: Standing, *, durable: bool) -> None:
     """Replace the file in `directory`; on return it survives a power cut, if it's to be `durable`. Raises OSError."""
-    path = directory / FILE
-    fresh = path.with_name(f".{FILE}.new")
-    with fresh.open("wb") as file:
-        file.write(encoded(standing))
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    fresh.rename(path)
-    if durable:
-        sync_directory(directory)
+    replace_file(directory / FILE, encoded(standing), durable=durable)
 
 
 def _checksum(content: object) -> int:

@@ -10,9 +10,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.contract.metrics import RecorderState
 from agent.ledger import Boot
 from agent.recorder.levels import Levels
-from agent.status import RecorderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,13 @@ class Vitals:
 
     obeyed: deque[Obeyed] = field(default_factory=deque)
     """What the main thread obeyed and the writer hasn't entered yet."""
+
+    def wall_ns(self, monotonic_ns: int) -> int | None:
+        """Wall time, by the ledger's offset: the machine's own clock may be wrong where the store's was found right.
+
+        None while it can't be trusted.
+        """
+        return self.boot.offset_ns + monotonic_ns if self.clock_trusted else None
 
     @property
     def clock_trusted(self) -> bool:

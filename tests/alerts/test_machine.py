@@ -21,7 +21,7 @@ from agent.settings import Capture, Device, Mqtt, Settings, Spool, Upload
 from agent.units import NS_PER_S, Duration, Size
 from hw.clock import SystemClock
 from tests.alerts.fleet import Fleet
-from tests.card import Card, missing
+from tests.card import Card, inserted
 from tests.courier.kiosk import Kiosk
 from tests.courier.process import courier
 from tests.end_to_end.kiosk import Kiosk as EndToEnd
@@ -46,12 +46,8 @@ def pi(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def roomy(tmp_path: Path) -> Iterator[Card]:
-    """A card of 64 MiB with room for thousands of files."""
-    if reason := missing():
-        pytest.skip(reason)
-    card = Card(tmp_path / "card", tmp_path / "card.img", size_mib=64, inodes=4096)
-    yield card
-    card.take_out()
+    """A card with room for thousands of files."""
+    yield from inserted(tmp_path, 4096)
 
 
 def write(file: Path, text: str) -> None:

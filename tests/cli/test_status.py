@@ -11,12 +11,12 @@ from agent.commands.kiosk import running
 from agent.commands.status import Kept, Situation, Trouble, troubles
 from agent.contract.alerts import Raised
 from agent.errors import KioskError
-from agent.flags import write_variants
 from agent.ledger import Tally
 from agent.settings import Device, Mqtt, Settings, Upload
 from agent.spool import InstanceLock, Layout
 from agent.status import FarEnd, RecorderStatus
 from hw.simulated import SimulatedRoom
+from tests.choices import write_variants
 from tests.cli.kiosk import Kiosk
 from tests.clocks import FakeClock
 from tests.recorder.room import RATE, WriterRoom, noise, settings

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from agent.contract.alerts import NAMES
 from agent.contract.discovery import UNITS, About, discovery, document, topic
 from agent.contract.messages import Topics
 from agent.contract.metrics import METRICS
@@ -29,7 +30,6 @@ from tests.witness import wrong_with_message
 
 PI = About("north", "room-12", "0.1.0", "Raspberry Pi 4 Model B Rev 1.4", "10000000abcdef01")
 OTHER = About("north", "room-12", "0.1.0", None, None)
-ALERTS = ("direct_path", "queue_length")
 
 _SECONDS = {"d", "h", "min", "s", "ms", "μs"}
 CLASS_UNITS = {
@@ -48,7 +48,7 @@ BINARY_CLASSES = {"connectivity", "problem"}
 
 
 def components(about: About = PI) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = document(about, ALERTS)["components"]
+    found: dict[str, dict[str, Any]] = document(about)["components"]
     return found
 
 
@@ -58,7 +58,7 @@ def sensors() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("about", [PI, OTHER])
 def test_it_is_by_its_schema_and_kept_for_a_home_assistant_that_comes_later(about: About) -> None:
-    message = discovery(about, ALERTS, "homeassistant")
+    message = discovery(about, "homeassistant")
     assert wrong_with_message(message) == []
     assert message.retain
     assert message.topic == topic("homeassistant", "room-12") == "homeassistant/device/room-12/config"
@@ -66,12 +66,12 @@ def test_it_is_by_its_schema_and_kept_for_a_home_assistant_that_comes_later(abou
 
 
 def test_every_metric_and_every_alert_is_there_and_the_connection() -> None:
-    names = {metric.name for metric in METRICS} | {f"alert_{name}" for name in ALERTS} | {"connected"}
+    names = {metric.name for metric in METRICS} | {f"alert_{name}" for name in NAMES} | {"connected"}
     assert components().keys() == names
 
 
 def test_a_device_is_named_by_what_a_technician_knows_it_by() -> None:
-    assert document(PI, ALERTS)["device"] == {
+    assert document(PI)["device"] == {
         "identifiers": ["kiosk_recorder_room-12"],
         "name": "north/room-12",
         "manufacturer": "Raspberry Pi",
@@ -80,11 +80,11 @@ def test_a_device_is_named_by_what_a_technician_knows_it_by() -> None:
         "sw_version": "0.1.0",
         "suggested_area": "north",
     }
-    assert document(OTHER, ALERTS)["device"].keys() == {"identifiers", "name", "sw_version", "suggested_area"}
+    assert document(OTHER)["device"].keys() == {"identifiers", "name", "sw_version", "suggested_area"}
 
 
 def test_names_for_programs_are_unique_and_stay_when_anything_else_changes() -> None:
-    later = document(About("south", "room-12", "9.9.9", None, None), ALERTS)["components"]
+    later = document(About("south", "room-12", "9.9.9", None, None))["components"]
     for key in ("unique_id", "default_entity_id"):
         told = [each[key] for each in components().values()]
         assert len(set(told)) == len(told)
@@ -139,7 +139,7 @@ def test_binary_sensors_are_of_classes_that_there_are() -> None:
 
 def test_a_kiosk_that_is_gone_is_unavailable_but_for_its_connection() -> None:
     topics = Topics("north", "room-12")
-    told = document(PI, ALERTS)
+    told = document(PI)
     assert told["availability"] == [{"topic": topics.status}]
     assert [name for name, each in components().items() if "availability" in each] == ["connected"]
     assert components()["connected"]["availability"] == []

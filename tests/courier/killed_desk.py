@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.contract.evaluation import Target
-from agent.contract.messages import FLAGS
-from agent.courier.broker import Heard
+from agent.contract.messages import FLAGS, Heard
 from agent.courier.flags import FlagDesk
 from agent.spool import Layout
 from hw.clock import SystemClock

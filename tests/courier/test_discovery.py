@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from agent.contract.discovery import About
+from agent.contract.messages import Heard
 from agent.contract.metrics import METRICS
-from agent.courier.broker import Heard
 from agent.courier.conversation import IDLE_S, Conversation
 from agent.courier.conversation import Line as ConversationLine
 from agent.courier.discovery import LATEST_S, SETTLE_S, Discovery
@@ -61,7 +61,7 @@ class Talk:
         self.other = Other()
         self.line = Line()
         self.woken = 0
-        self.subject = Discovery(ABOUT, ["direct_path"], "homeassistant", [self.other], clock)
+        self.subject = Discovery(ABOUT, "homeassistant", [self.other], clock)
         self.subject.asked = self._wake
         self._conversation = Conversation([self.subject], clock, threading.Event())
 

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from agent.contract.evaluation import Target
-from agent.contract.messages import FLAGS
+from agent.contract.messages import FLAGS, Heard
 from agent.contract.signed import LONGEST_BYTES, sign
-from agent.courier.broker import Heard
 from agent.courier.flags import FlagDesk
 from agent.errors import KioskError
 from agent.flags import InForce, Variant, read_variants
@@ -362,7 +361,7 @@ def writing() -> bool:
 
 
 def test_a_card_that_can_not_be_written_keeps_nobody_from_knowing(room: Room, caplog: pytest.LogCaptureFixture) -> None:
-    (room.layout.state / "flags.new").mkdir()
+    (room.layout.state / "flags.json.new").mkdir()
     desk = room.start()
     room.hear(desk, decided(7, "off"))
     assert held(desk) == ("off", "flags", 7)
@@ -371,7 +370,7 @@ def test_a_card_that_can_not_be_written_keeps_nobody_from_knowing(room: Room, ca
         desk.work()
         eventually(lambda: not writing(), "it gives up")
     assert caplog.text.count("keep flags") == 1
-    (room.layout.state / "flags.new").rmdir()
+    (room.layout.state / "flags.json.new").rmdir()
     desk.work()
     eventually(lambda: room.remembered() == OFF, "it is made good")
     assert held(room.start()) == ("off", "flags", 7)
@@ -379,7 +378,7 @@ def test_a_card_that_can_not_be_written_keeps_nobody_from_knowing(room: Room, ca
 
 def test_a_card_that_is_stuck_keeps_nobody_from_knowing(room: Room) -> None:
     # Opening a pipe that nobody reads doesn't return: as a card does that hangs in the kernel.
-    stuck = room.layout.state / "flags.new"
+    stuck = room.layout.state / "flags.json.new"
     os.mkfifo(stuck)
     desk = room.start()
     room.hear(desk, decided(7, "off"), decided(8, "on"), decided(9, "off"))

@@ -4,19 +4,18 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 import agent
 from agent.contract.messages import Value
-from agent.contract.metrics import METRICS, NAMES, RECORDER_STATES
+from agent.contract.metrics import METRICS, NAMES
 from agent.courier.activity import Activity
 from agent.courier.measures import STALE_S, Measures
 from agent.courier.stock import Stock, Stocktaker, stock_in_memory, take_stock
 from agent.hours import Hours
 from agent.ledger import Boot
-from agent.status import RecorderState, RecorderStatus, write_status
+from agent.status import RecorderStatus, write_status
 from hw.storage import Card
 from tests.clocks import BOOT, FakeClock
 from tests.courier.kiosk import Kiosk
@@ -337,11 +336,6 @@ def test_null_is_said_only_where_the_table_says_so(desk: Desk) -> None:
         assert {name for name, value in values.items() if value is None} <= {
             metric.name for metric in METRICS if metric.null
         }
-
-
-def test_the_recorders_states_are_those_of_the_table() -> None:
-    assert {*get_args(RecorderState), "absent"} == set(RECORDER_STATES)
-    assert len(RECORDER_STATES) == len(set(RECORDER_STATES))
 
 
 def test_a_card_that_never_answered_leaves_null_what_only_it_could_tell(desk: Desk) -> None:

@@ -29,6 +29,7 @@ from agent.courier.telling import Alerts, Telemetry
 from agent.errors import KioskError
 from agent.settings import Mqtt
 from agent.status import RecorderStatus, write_status
+from hw.board import Identity
 from tests.clocks import BOOT, FakeClock
 from tests.courier.kiosk import Kiosk
 from tests.witness import wrong_with_message
@@ -101,7 +102,7 @@ def talk(kiosk: Kiosk, clock: FakeClock, tmp_path: Path) -> Talk:
     signs, alarms = Signs(0, lambda: "", clock), Alarms(settings.alerts, clock, {})
     monitor = Monitor(lambda: take_stock(kiosk.layout, clock), lambda: None, measures, signs, alarms, clock, stop)
     subjects: list[Subject] = [
-        Presence(settings, Openings(settings), clock, {}),
+        Presence(settings, topics, Identity(None, None), Openings(settings), clock, {}),
         Telemetry(topics, monitor),
         Alerts(topics, monitor),
     ]
@@ -157,7 +158,7 @@ def test_at_each_connection_the_kiosk_says_again_who_it_is(talk: Talk, line: Lin
 
 def test_a_connection_whose_thread_died_ends_the_reporter(kiosk: Kiosk, clock: FakeClock, line: Line) -> None:
     line.runs = False
-    reporter = Reporter(kiosk.settings(), [], [], lambda _: None, clock, threading.Event())
+    reporter = Reporter(kiosk.settings(), Topics("north", "room-12"), [], [], lambda _: None, clock, threading.Event())
     with pytest.raises(KioskError, match="thread"):
         reporter.look_after(line)
 

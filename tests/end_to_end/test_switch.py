@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from agent.flags import write_variants
 from agent.hours import Hours
 from agent.ledger import Ledger, Segment
 from agent.settings import Capture, Device, Mqtt, Schedule, Settings, Spool, Upload
@@ -30,6 +29,7 @@ from agent.units import Duration, Size
 from hw.clock import Clock, SystemClock
 from hw.simulated import SimulatedRoom
 from tests.card import Card, card  # noqa: F401 (a fixture)
+from tests.choices import write_variants
 from tests.courier.listener import listening
 from tests.end_to_end.judge import Judge, noise_that_never_repeats
 from tests.end_to_end.kiosk import Kiosk, decoded, heard, stop

@@ -12,7 +12,7 @@ import pytest
 
 from agent.contract import messages
 from agent.contract.commands import Command, judge
-from agent.contract.messages import Message, Topics
+from agent.contract.messages import Heard, Message, Topics
 from agent.contract.verbs import VERBS
 from agent.courier import conversation
 from agent.courier.openings import Openings
@@ -20,8 +20,9 @@ from agent.courier.presence import Presence
 from agent.errors import KioskError
 from agent.settings import Device, Settings
 from fleet import commanding, roster
-from fleet.broker import Address, Heard, Line
+from fleet.broker import Address, Line
 from fleet.keyring import Key
+from hw.board import Identity
 from hw.clock import SystemClock
 from tests.servers import Broker, broker  # noqa: F401
 
@@ -56,11 +57,12 @@ def introduce(line: Line, device: Device, *, online: bool) -> None:
     """What a kiosk says of itself, by its own code."""
     settings = Settings(device=device)
     said: list[Message] = []
-    presence = Presence(settings, Openings(settings), SystemClock(), {})
+    topics = Topics(device.site, device.id)
+    presence = Presence(settings, topics, Identity(None, None), Openings(settings), SystemClock(), {})
     presence.greet(cast("conversation.Line", SimpleNamespace(say=said.append)))
     _, birth = said
     line.publish(birth)
-    line.publish(messages.status(Topics(device.site, device.id), online=online))
+    line.publish(messages.status(topics, online=online))
 
 
 def _answer(line: Line, heard: Heard) -> None:

@@ -18,12 +18,13 @@ import soundfile
 from agent import config
 from agent.commands.times import moment
 from agent.config.load import parse
+from agent.contract.metrics import RecorderState
 from agent.errors import KioskError
 from agent.hours import Hours
 from agent.mending import readable
 from agent.sidecar import SidecarDamaged, read_sidecar, segment_of
 from agent.spool import SegmentFile
-from agent.status import RecorderState, read_status
+from agent.status import read_status
 from agent.units import ByteRate, Duration, MisreadError, Size
 from hw.board import throttled_of
 from hw.kernel import count_of, hexadecimal_of, text_of

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from agent.flags import write_variants
 from agent.ledger import Boot, ClockState, Gap, Ledger, Segment
 from agent.recorder.detour import trouble
 from agent.recorder.paths import Paths
@@ -36,6 +35,7 @@ from agent.spool import Layout
 from agent.timeline import read
 from agent.units import Frames, Nanoseconds, Size
 from hw.alsa import Block
+from tests.choices import write_variants
 from tests.clocks import FakeClock
 from tests.recorder.room import RATE, noise, settings
 from tests.soundcard import eventually

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import KioskError
-from agent.flags import FILE_NAME, FLAGS, OFFLINE_RECORDING, Choice, Variant, overrides, read_variants, write_variants
+from agent.flags import FILE_NAME, FLAGS, OFFLINE_RECORDING, Choice, Variant, overrides, read_variants
+from tests.choices import write_variants
 
 SWITCH = "KIOSK_RECORDER_FLAG_OFFLINE_RECORDING"
 
@@ -124,20 +125,6 @@ def test_what_is_written_is_read_in_both_places_and_only_changes_are_written(run
 def test_a_runtime_directory_that_is_not_there_yet_is_made(tmp_path: Path, state: Path) -> None:
     write_variants(tmp_path / "new" / "run", state, {"offline_recording": "off"})
     assert held(tmp_path / "new" / "run", Path("/nowhere")) == Variant("off", "flags")
-
-
-def test_a_card_that_fails_does_not_keep_the_recorder_from_hearing_of_it(runtime: Path, tmp_path: Path) -> None:
-    (tmp_path / "a file").touch()
-    with pytest.raises(OSError, match="a file"):
-        write_variants(runtime, tmp_path / "a file", {"offline_recording": "off"})
-    assert held(runtime, Path("/nowhere")) == Variant("off", "flags")
-
-
-def test_memory_that_is_full_does_not_keep_the_card_from_knowing(state: Path, tmp_path: Path) -> None:
-    (tmp_path / "a file").touch()
-    with pytest.raises(OSError, match="a file"):
-        write_variants(tmp_path / "a file", state, {"offline_recording": "off"})
-    assert held(Path("/nowhere"), state) == Variant("off", "flags")
 
 
 def chosen(choice: Choice) -> Variant:

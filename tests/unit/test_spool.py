@@ -13,7 +13,7 @@ from typing import IO, Any
 import pytest
 
 from agent.errors import KioskError
-from agent.spool import InstanceLock, Layout, SegmentFile, SegmentName, files_below, sync_directory
+from agent.spool import InstanceLock, Layout, SegmentFile, SegmentName, files_below, replace_file, sync_directory
 
 NAME = SegmentName("0123456789ab", 7)
 
@@ -167,3 +167,45 @@ def test_a_process_that_dies_gives_its_lock_back(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=root, check=False)
     InstanceLock(layout, "recorder").close()
+
+
+def test_a_replaced_file_is_whole_however_little_is_written_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:3]))
+    replace_file(tmp_path / "file", b"0123456789", durable=False)
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_file(tmp_path / "file", b"old", durable=False)
+
+    def full(_descriptor: int, _content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="full"):
+        replace_file(tmp_path / "file", b"new", durable=False)
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_durable_file_is_synced_before_it_takes_its_name_and_its_directory_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(descriptor: int) -> None:
+        done.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def renamed(source: str, target: Path) -> None:
+        done.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    replace_file(tmp_path / "file", b"new", durable=True)
+    assert done == ["file", "rename", "directory"]
