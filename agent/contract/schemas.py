@@ -118,12 +118,18 @@ def alert() -> Schema:
 
 def event() -> Schema:
     """Something happened: exactly the facts of one of the events of the table."""
-    return {"type": "object", "required": ["event"], "oneOf": [_happened(row) for row in EVENTS]}
+    name = {"enum": [row.name for row in EVENTS]}
+    return _object({"event": name}) | {"allOf": [_happened(row) for row in EVENTS]}
 
 
 def _happened(row: Event) -> Schema:
+    named = {"const": row.name}
     facts = {fact.name: _told(fact) for fact in row.facts}
-    return _closed(id=_KEY, ts=_TIME, event={"const": row.name}, **facts) | {"description": row.definition}
+    # Not one of many: so whoever breaks it hears what is wrong with the event that it means.
+    return {
+        "if": {"properties": {"event": named}},
+        "then": _closed(id=_KEY, ts=_TIME, event=named, **facts) | {"description": row.definition},
+    }
 
 
 def _told(fact: Fact) -> Schema:

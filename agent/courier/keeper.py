@@ -53,6 +53,7 @@ class Keeper:
         self._taken_out_ns = clock.monotonic_ns()
         self._looked_ns: int | None = None
         self._damaged = False
+        self._failed = False
         self._wrote = False
         self._trouble = ""
         self.ready: Callable[[], None] = lambda: None
@@ -90,6 +91,9 @@ class Keeper:
         except (sqlite3.Error, OSError) as error:
             self._tell(f"events wait in memory, the card doesn't take them: {error}")
             self._hand_out(writable=False)
+            # Whoever holds a file open keeps a card that failed from being put back.
+            self.close()
+            self._failed = True
             return LOOK_S
         finally:
             self._tray.at_card(busy=False)
@@ -115,9 +119,10 @@ class Keeper:
         return 0.0 if portion.more else LOOK_S
 
     def _open(self) -> Outbox:
-        outbox = Outbox(self._path, above=self._handed)
+        # Not checked anew after each try with a full card: that reads all of it.
+        outbox = Outbox(self._path, above=self._handed, check=not self._failed)
+        self._outbox, self._failed = outbox, False
         self._cursor = self._kept = Cursor.loaded(outbox.state(_CURSOR))
-        self._outbox = outbox
         return outbox
 
     def _read_journal(self) -> Portion:

@@ -59,13 +59,16 @@ class OutboxDamagedError(Exception):
 class Outbox:
     """One thread's connection. Raises sqlite3.Error when the card can't take or tell something now."""
 
-    def __init__(self, path: Path, above: int = 0) -> None:
-        """Open or make it; new events get numbers `above` that. Raises OutboxDamagedError, sqlite3.Error."""
+    def __init__(self, path: Path, above: int = 0, *, check: bool = True) -> None:
+        """Open or make it, and `check` all of it; new events get numbers `above` that.
+
+        Raises OutboxDamagedError, sqlite3.Error.
+        """
         self._path = path
         self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
         try:
             with _damage_told():
-                self._set_up()
+                self._set_up(check=check)
                 (newest,) = self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()
                 self._newest: int = max(newest, above)
         except BaseException:
@@ -84,12 +87,12 @@ class Outbox:
         return None if row is None else str(row[0])
 
     def after(self, n: int, limit: int) -> list[Happening]:
-        """The next events that follow number `n`. Raises OutboxDamagedError when one can't be read."""
+        """The next events that follow number `n`. In place of one that can't be read stands that it is lost."""
         with _damage_told():
             rows = self._db.execute(
                 "SELECT id, at_ns, name, facts, n FROM events WHERE n > ? ORDER BY n LIMIT ?", (n, limit)
             ).fetchall()
-            return [Happening(key, at_ns, name, json.loads(facts), number) for key, at_ns, name, facts, number in rows]
+        return [Happening(key, at_ns, *_read(name, facts), number) for key, at_ns, name, facts, number in rows]
 
     def write(self, happenings: Sequence[Happening], notes: Mapping[str, str], *, told: int, handed: int) -> int:
         """Append events, take those up to number `told` out, keep notes: all of it durable on return, or nothing.
@@ -147,7 +150,7 @@ class Outbox:
         pages, free = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
         return bool(count > MOST or (pages - free) * _PAGE_BYTES > MOST_BYTES)
 
-    def _set_up(self) -> None:
+    def _set_up(self, *, check: bool) -> None:
         execute = self._db.execute
         fresh = not execute("PRAGMA schema_version").fetchone()[0]
         if fresh:
@@ -164,14 +167,21 @@ class Outbox:
             raise OutboxDamagedError("a newer release wrote it")
         if fresh:
             self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
-        found = execute("PRAGMA integrity_check(1)").fetchone()[0]
+        found = execute("PRAGMA integrity_check(1)").fetchone()[0] if check else "ok"
         if found != "ok":
             raise OutboxDamagedError(found)
 
 
+def _read(name: str, facts: str) -> tuple[str, Mapping[str, Any]]:
+    try:
+        return name, dict(json.loads(facts))
+    except (ValueError, TypeError):
+        return "events_lost", {"reason": "outbox_damaged", "count": 1}
+
+
 def _weight(name: str, facts: str) -> int:
     """How many events are lost with this one."""
-    return int(json.loads(facts)["count"] or 1) if name == "events_lost" else 1
+    return int(_read(name, facts)[1].get("count") or 1) if name == "events_lost" else 1
 
 
 def set_aside(path: Path) -> None:
