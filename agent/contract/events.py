@@ -207,10 +207,11 @@ EVENTS: Final = (
     Event(
         "absence",
         "courier",
-        "the broker is back after more than five minutes: what telemetry would have told meanwhile, as far as the "
-        "courier ran. A metric that nothing could tell is left out",
+        "the broker was away for more than five minutes: what telemetry would have told meanwhile. Told on its return, "
+        "and for every six hours of the absence; a restart costs what wasn't told yet. A metric that nothing could "
+        "tell is left out",
         (
-            Fact("since", "time", "when the connection was lost, or the first look of a courier that had none"),
+            Fact("since", "time", "when it, or this piece of it, began"),
             Fact("seconds", "number", "how long it was, by the monotonic clock", "s"),
             Fact("looks", "integer", "how many pictures were taken meanwhile", "1"),
             Fact("lowest", "metrics", "the lowest of each gauge"),

@@ -14,6 +14,7 @@ from agent.contract.commands import target_of
 from agent.contract.discovery import About
 from agent.contract.evaluation import Target
 from agent.contract.messages import Topics
+from agent.courier.absence import Absence
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
 from agent.courier.book import Book
@@ -172,11 +173,12 @@ class CourierService:
         device, monitor = self._settings.device, self._monitor
         topics = Topics(device.site, device.id)
         events = Events(topics, self._tray, self._clock)
+        absence = Absence(monitor, events.note, self._clock)
         alerts = Alerts(topics, monitor)
         presence = Presence(self._settings, topics, self._board, self._openings, self._clock, self._flags.overridden)
         telemetry = Telemetry(topics, monitor)
         desk = self._make_desk(topics, events, presence, telemetry)
-        quick: list[Subject] = [presence, telemetry, alerts, self._flags, events]
+        quick: list[Subject] = [presence, telemetry, alerts, self._flags, absence, events]
         prefix = self._settings.mqtt.discovery_prefix
         about = About(device.site, device.id, agent.__version__, self._board.model, self._board.serial)
         discovery = Discovery(about, prefix, [alerts], self._clock)
