@@ -197,6 +197,9 @@ def _damage_told() -> Iterator[None]:
     """Tell a file that is to blame from a card that can't now."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        # Our own mistake is nobody's damage.
+        raise
     except sqlite3.Error as error:
         if not passing(error):
             raise OutboxDamagedError(str(error)) from error

@@ -81,14 +81,15 @@ class Tray:
         with self._lock:
             if self._ready:
                 return self._ready.popleft()
-            if self._noted and (self._past_card or self._stuck()):
+            if self._noted and (self._past_card or self.stuck()):
                 self._tell_loss()
                 return self._noted.popleft()
             return None
 
-    def _stuck(self) -> bool:
+    def stuck(self, after_s: float = STUCK_S) -> bool:
+        """Whether the keeper has been waiting for the card for so long."""
         since_ns = self._busy_since_ns
-        return since_ns is not None and self._clock.monotonic_ns() - since_ns > STUCK_S * NS_PER_S
+        return since_ns is not None and self._clock.monotonic_ns() - since_ns > after_s * NS_PER_S
 
     def _tell_loss(self) -> None:
         """What went for want of room stood before everything that is here."""

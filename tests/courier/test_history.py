@@ -134,18 +134,21 @@ def test_a_new_outbox_does_not_tell_the_history_of_years(kiosk: Kiosk, monkeypat
 def test_events_of_the_journal_are_put_into_the_outbox_once_whenever_the_courier_dies(
     kiosk: Kiosk, clock: FakeClock
 ) -> None:
+    found: list[Happening] = []
     for number in range(6):
         for segment in kiosk.record(2, first=2 * number):
             kiosk.ledger.settle(segment.name, "evicted", "cap")
         teller = Teller(kiosk.root, clock)
         teller.keeper.step()
-        # Nothing is closed in good order.
-    clock.advance(60)
-    last = Teller(kiosk.root, clock)
-    last.keeper.step()
-    found = [each for each in iter(last.tray.take, None) if each.name == "evicted"]
-    assert [each.facts["seq"] for each in found] == list(range(12))
-    assert len({each.key for each in found}) == 12
+        taken = list(iter(teller.tray.take, None))
+        if number % 2:
+            # The broker has them, and the card knows. Nothing is closed in good order.
+            found += taken
+            teller.tray.told = taken[-1].n
+            teller.keeper.step(last=True)
+    evicted = [each for each in found if each.name == "evicted"]
+    assert [each.facts["seq"] for each in evicted] == list(range(12))
+    assert len({each.key for each in found}) == len(found)
 
 
 def test_every_event_of_the_table_is_named_by_somebody() -> None:
