@@ -45,7 +45,7 @@ CLOCKS: Final = ("unsynchronised", "server", "synchronised")
 
 CHANGES: Final = ("raised", "escalated", "eased", "cleared")
 
-LOSSES: Final = ("outbox_full", "memory_full", "outbox_damaged", "journal_gone")
+LOSSES: Final = ("outbox_full", "memory_full", "outbox_damaged", "journal_gone", "malformed")
 """Why events never arrive."""
 
 

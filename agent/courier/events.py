@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from agent.contract import messages
 from agent.contract.events import checked
-from agent.contract.messages import Heard, Topics
+from agent.contract.messages import Heard, Message, Topics
 from agent.courier.broker import Sent
 from agent.courier.conversation import IDLE_S, Line
 from agent.courier.outbox import Happening
@@ -84,15 +84,7 @@ class Events:
             happening = self._again.popleft() if self._again else self._tray.take()
             if happening is None:
                 break
-            sent = line.say(
-                messages.event(
-                    self._topics,
-                    happening.name,
-                    key=happening.key,
-                    wall_ns=happening.wall_ns,
-                    facts=happening.facts,
-                )
-            )
+            sent = line.say(self._message(happening))
             if sent is None or sent.rc != _TAKEN:
                 # The connection is just going. If paho keeps it all the same, it is a repeat.
                 self._again.appendleft(happening)
@@ -100,6 +92,15 @@ class Events:
             self._under_way.append((happening, sent))
             said += 1
         return said
+
+    def _message(self, happening: Happening) -> Message:
+        name, key, wall_ns = happening.name, happening.key, happening.wall_ns
+        try:
+            return messages.event(self._topics, name, key=key, wall_ns=wall_ns, facts=happening.facts)
+        except (ValueError, TypeError, OverflowError):
+            # A flipped bit, or half a character in what a stranger sent: it would come again after each restart.
+            lost = {"reason": "malformed", "count": 1}
+            return messages.event(self._topics, "events_lost", key=key, wall_ns=self._clock.wall_ns(), facts=lost)
 
     def _see_what_arrived(self, line: Line) -> None:
         while self._under_way and self._under_way[0][1].is_published():

@@ -97,7 +97,8 @@ class Keeper:
             return LOOK_S
         finally:
             self._tray.at_card(busy=False)
-            self.ready()
+            if self._tray.has_news:
+                self.ready()
 
     def _step(self, *, last: bool) -> float:
         outbox = self._outbox or self._open()

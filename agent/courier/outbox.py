@@ -120,7 +120,7 @@ class Outbox:
         # Numbers go on within a process although the table may be empty: what was handed out is below.
         newest = self._newest
         for each in happenings:
-            facts = json.dumps(dict(each.facts), separators=(",", ":"), ensure_ascii=False)
+            facts = json.dumps(dict(each.facts), separators=(",", ":"))
             added = self._db.execute(
                 "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)",
                 (newest + 1, each.key, each.wall_ns, each.name, facts),

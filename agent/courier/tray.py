@@ -74,6 +74,11 @@ class Tray:
             self._ready.extend(happenings)
             self._past_card = past_card
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._ready or (self._past_card and self._noted))
+
     # For the subject `event`.
 
     def take(self) -> Happening | None:

@@ -189,6 +189,19 @@ def test_a_broker_that_refuses_events_gets_them_when_it_takes_them(tmp_path: Pat
     assert versions(listener) == [1, 2, 3]
 
 
+def test_what_cannot_be_said_keeps_no_other_event(tmp_path: Path, clock: FakeClock, broker: Broker) -> None:
+    teller = Teller(tmp_path / "kiosk", clock)
+    with listening(broker, TOPICS.event) as listener, connected(broker) as own:
+        teller.note(1)
+        teller.events.note("flags_refused", {"reason": "malformed", "text": "half a \ud800", "version": None})
+        teller.events.note("flags", {"version": float("nan"), "variants": {}})
+        teller.note(2)
+        told(teller, clock, own, listener, wanted=4)
+    assert versions(listener) == [1, 2]
+    lost = [message.content for message in listener.heard if message.content["event"] == "events_lost"]
+    assert [(content["reason"], content["count"]) for content in lost] == [("malformed", 1)] * 2
+
+
 def test_whoever_notes_never_waits_for_the_card(tmp_path: Path, clock: FakeClock) -> None:
     teller = Teller(tmp_path / "kiosk", clock)
     noting = threading.Thread(target=teller.note, args=range(5000))
