@@ -128,20 +128,21 @@ class Line:
                     raise self._error(self._lost, "try again") from None
 
     def retained(self, *topics: str, settle_s: float = 0.5) -> dict[str, bytes]:
-        """What the broker keeps on `topics`, by topic.
+        """What the broker keeps on `topics`, by topic, and what it was replaced by meanwhile.
 
-        The broker sends it right after it has agreed to the subscription; that is over when nothing came for
-        `settle_s`.
+        The broker sends it right after it has agreed to the subscription; that is over when nothing new came for
+        `settle_s`, or when there is something for each of `topics`.
         """
         self.listen(*topics)
         found: dict[str, bytes] = {}
         while True:
             before = len(found)
             for heard in self.hear(settle_s):
-                if heard.retained:
-                    found[heard.topic] = heard.payload
+                found[heard.topic] = heard.payload
+                if len(found) == len(topics) and found.keys() == set(topics):
+                    return found
             if len(found) == before:
-                return found
+                return {topic: payload for topic, payload in found.items() if payload}
 
     def wait_for(self, seconds: float, wanted: Callable[[Heard], bool]) -> Heard | None:
         """The first message within `seconds` that is `wanted`."""
