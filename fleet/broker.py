@@ -131,18 +131,24 @@ class Line:
         """What the broker keeps on `topics`, by topic, and what it was replaced by meanwhile.
 
         The broker sends it right after it has agreed to the subscription; that is over when nothing new came for
-        `settle_s`, or when there is something for each of `topics`.
+        `settle_s`, or when it has sent something for each of `topics`.
         """
+        while not self._heard.empty():
+            self._heard.get()
         self.listen(*topics)
         found: dict[str, bytes] = {}
-        while True:
-            before = len(found)
-            for heard in self.hear(settle_s):
-                found[heard.topic] = heard.payload
-                if len(found) == len(topics) and found.keys() == set(topics):
-                    return found
-            if len(found) == before:
-                return {topic: payload for topic, payload in found.items() if payload}
+        kept: set[str] = set()
+        quiet_at_s = time.monotonic() + settle_s
+        while (left_s := quiet_at_s - time.monotonic()) > 0 and kept != set(topics):
+            heard = next(self.hear(left_s), None)
+            if heard is None:
+                break
+            if heard.topic not in found:
+                quiet_at_s = time.monotonic() + settle_s
+            found[heard.topic] = heard.payload
+            if heard.retained:
+                kept.add(heard.topic)
+        return {topic: payload for topic, payload in found.items() if payload}
 
     def wait_for(self, seconds: float, wanted: Callable[[Heard], bool]) -> Heard | None:
         """The first message within `seconds` that is `wanted`."""
