@@ -30,6 +30,7 @@ _BOOT: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "descript
 _WORD: Final[Schema] = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 _COMMAND_ID: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16,64}$"}
 _TEXT: Final[Schema] = {"type": "string", "minLength": 1}
+_KEY: Final[Schema] = {"type": "string", "pattern": KEY_PATTERN}
 _TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"], "minLength": 1}
 
 
@@ -119,7 +120,7 @@ def envelope() -> Schema:
     """A document with an admin's signature: a command, flags, a roll-out."""
     return _closed(
         signed={"type": "string", "contentMediaType": "application/json", "description": "the document, byte for byte"},
-        key={"type": "string", "pattern": KEY_PATTERN, "description": "the public key that signed it"},
+        key=_KEY | {"description": "the public key that signed it"},
         signature={"type": "string", "pattern": "^[A-Za-z0-9+/]{86}==$", "description": "Ed25519, base64"},
     )
 
@@ -134,6 +135,37 @@ def command() -> Schema:
         verb={"type": "string", "pattern": "^[a-z][a-z-]*$"},
         args={"type": "object"},
     )
+
+
+def flags() -> Schema:
+    """The fleet's flag document. What may stand in a rule is checked by code (docs/FLAGS.md), not here."""
+    flag = _object(
+        {
+            "state": {"enum": ["ENABLED", "DISABLED"]},
+            "variants": {"type": "object", "minProperties": 1},
+            "defaultVariant": {"type": ["string", "null"]},
+            "targeting": {"type": ["object", "null"]},
+        },
+        required=("state", "variants"),
+    )
+    version: Schema = {"type": "integer", "minimum": 1}
+    change = _closed(version=version, issued=_TIME, by=_KEY, what=_TEXT)
+    history = {"type": "array", "items": change, "description": "the last changes, oldest first; kiosks ignore them"}
+    metadata: dict[str, Schema] = {"version": version, "issued": {"type": "string"}, "history": history}
+    return _object(
+        {
+            "metadata": _object(metadata, required=("version",)),
+            "flags": {"type": "object", "additionalProperties": flag},
+        }
+    )
+
+
+def rollout() -> Schema:
+    """Where a roll-out stands: made from the model that judges it on reading."""
+    from agent.contract.rollout import Rollout
+
+    made = Rollout.model_json_schema()
+    return {key: made[key] for key in made if key != "title"}
 
 
 def discovery() -> Schema:
@@ -210,6 +242,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, Callable[[], Schema]]]] = {
     "result": (f"{_BELOW}/cmd/result", result),
     "envelope": (f"{_BELOW}/cmd, {messages.FLAGS}, {messages.ROLLOUT}", envelope),
     "command": ("the document in the envelope of a command", command),
+    "flags": (f"the document in the envelope on {messages.FLAGS}", flags),
+    "rollout": (f"the document in the envelope on {messages.ROLLOUT}", rollout),
     "discovery": (f"{PREFIX}/device/{{device}}/config", discovery),
 }
 """By name: what it is of, and what makes it."""

@@ -94,3 +94,19 @@ def test_the_only_key_is_taken_unless_another_is_named(where: Path) -> None:
 
 def test_a_key_does_not_show_its_secret_when_it_is_printed(where: Path) -> None:
     assert repr(keyring.make(where, "alice")) == "Key(alice)"
+
+
+def test_a_colleagues_key_is_trusted_by_name_and_never_replaced(where: Path, tmp_path: Path) -> None:
+    own = keyring.make(where, "alice").public
+    public = keyring.make(tmp_path / "elsewhere", "bob").public
+    assert fleet(where, "keys", "trust", "bob", public).returncode == 0
+    assert keyring.trusted(where) == {own: "alice", public: "bob"}
+    assert "bob" in fleet(where, "keys", "list").stdout
+    assert "(a colleague)" in fleet(where, "keys", "list").stdout.splitlines()[1]
+    for name, key in (("bob", own), ("carol", "ed25519:x"), ("../x", public)):
+        refused = fleet(where, "keys", "trust", name, key)
+        assert (refused.returncode, "trust key" in refused.stderr) == (2, True)
+    assert keyring.trusted(where) == {own: "alice", public: "bob"}
+    (where / "carol.pub").write_text("ed25519:x")
+    with pytest.raises(KioskError, match="holds no public key"):
+        keyring.trusted(where)
