@@ -40,13 +40,13 @@ WAITING: Final[tuple[Reason, ...]] = ("soak", "data", "reach")
 Left = Literal["environment", "offline", "silent", "late", "unexpected", "new", "fallen"]
 
 LEFT_OUT: Final[Mapping[Left, str]] = {
-    "environment": "have their environment choose: no document has a say there",
-    "offline": "should have it and are offline",
-    "silent": "should have it, are online, and tell nothing",
-    "late": "should have it and have something else",
-    "unexpected": "have it and shouldn't; counted with those who have it",
-    "new": "weren't in the snapshot of this step: nothing to count from",
-    "fallen": "have counters that fell, with the ledger they had: nothing to count from",
+    "environment": "chosen by the kiosk's own environment",
+    "offline": "should have it",
+    "silent": "online, should have it, tells nothing",
+    "late": "should have it, has something else",
+    "unexpected": "has it and shouldn't: counted with those who have it",
+    "new": "wasn't there when the phase began",
+    "fallen": "its counters fell: nothing to count from",
 }
 """Who isn't judged, or is judged otherwise than expected."""
 
@@ -191,8 +191,9 @@ def judge(ground: Ground, pictures: Sequence[Picture], now_ns: int) -> Verdict:
         failures=having.tally.failures,
         segments=having.tally.segments,
         errors=having.tally.errors,
+        compared=having.compared,
         troubled=having.troubled,
-        rest_judged=rest.judged,
+        rest_compared=rest.compared,
         rest_troubled=rest.troubled,
         chance=chance(having.troubled, having.compared, rest.troubled, rest.compared),
         silent=tuple([*left["offline"], *left["silent"]][:MOST_NAMED]),
@@ -200,7 +201,7 @@ def judge(ground: Ground, pictures: Sequence[Picture], now_ns: int) -> Verdict:
         waited_s=max(0, (now_ns - ground.since_ns) // NS_PER_S),
     )
     should = len(ground.chosen - set(left["environment"]))
-    found = [*_waiting(ground, figures, should, left), *_wrong(having, rest, figures, critical)]
+    found = [*_waiting(ground, figures, should, left), *_wrong(having, figures, critical)]
     return Verdict(figures, tuple(found), {reason: tuple(names) for reason, names in left.items() if names})
 
 
@@ -251,7 +252,7 @@ def _waiting(ground: Ground, figures: Figures, should: int, left: Mapping[Left, 
     return found
 
 
-def _wrong(having: _Side, rest: _Side, figures: Figures, critical: Sequence[str]) -> list[Objection]:
+def _wrong(having: _Side, figures: Figures, critical: Sequence[str]) -> list[Objection]:
     found = []
     success, errors = having.tally.success_pct, having.tally.errors_pct
     if success is not None and success <= LEAST_SUCCESS_PCT:
@@ -265,8 +266,9 @@ def _wrong(having: _Side, rest: _Side, figures: Figures, critical: Sequence[str]
         found.append(Objection("critical", f"critical alerts: {', '.join(critical[:3])}{more}"))
     if figures.chance is not None and figures.chance < SIGNIFICANT:
         text = (
-            f"{having.troubled} of {having.compared} that have it are in trouble, {rest.troubled} of {rest.compared} "
-            f"of the rest: luck alone does that at {percent(100 * figures.chance)}, less than {100 * SIGNIFICANT:g} %"
+            f"{figures.troubled} of {figures.compared} that have it are in trouble, {figures.rest_troubled} of "
+            f"{figures.rest_compared} of the rest: luck does that at {_odds(figures.chance)}, "
+            f"{100 * SIGNIFICANT:g} % is the least"
         )
         found.append(Objection("comparison", text))
     return found
@@ -275,6 +277,10 @@ def _wrong(having: _Side, rest: _Side, figures: Figures, critical: Sequence[str]
 def percent(value: float) -> str:
     """Rounded towards what is worse where it matters: 94.96 isn't shown as 95."""
     return f"{math.floor(value * 100) / 100:g} %"
+
+
+def _odds(probability: float) -> str:
+    return percent(100 * probability) if probability >= 0.0001 else "less than 0.01 %"
 
 
 def _log_choose(total: int, taken: int) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from agent.contract.keys import timestamp
 from agent.contract.rollout import Figures, Phase, Rollout, Step
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
-from agent.terminal import complain, painter, say, say_json
+from agent.terminal import complain, counted, painter, say, say_json
 from agent.units import NS_PER_S, human_seconds
 from fleet.control import Control
 from fleet.flags_view import listed
@@ -83,10 +84,16 @@ def _tell(control: Control, scene: Scene, verdict: Verdict | None, signer: str) 
     since = human_seconds(max(0, (control.now_ns() - rollout.since_ns) // NS_PER_S))
     say(f"{paint(f'{rollout.flag} {rollout.variant}', 'bold')}: {_state(rollout)}, for {since}")
     say(f"others have {rollout.base}; internal group {rollout.internal}; signed by {signer}")
-    entered = _entered(rollout)
-    for phase, day in zip(rollout.phases, _days(rollout.phases), strict=True):
-        here = phase == rollout.current and not rollout.rolled_back
-        told = f"since {_time(entered[phase.name])} UTC" if phase.name in entered else f"day {day:g} at the earliest"
+    entered, earliest_ns = _entered(rollout), rollout.since_ns
+    for number, phase in enumerate(rollout.phases):
+        here = number == rollout.phase and not rollout.rolled_back
+        if phase.name in entered:
+            told = f"since {_time(entered[phase.name])} UTC"
+        elif rollout.under_way and number > rollout.phase:
+            earliest_ns += rollout.phases[number - 1].soak_s * NS_PER_S
+            told = f"{_time(timestamp(earliest_ns))} UTC at the earliest"
+        else:
+            told = "never"
         say(f"  {'>' if here else ' '} {phase.name:9} {told}")
     what, way_out = _STANDING[scene.standing]
     if what:
@@ -99,13 +106,13 @@ def _gate(verdict: Verdict) -> None:
     paint, figures = painter(), verdict.figures
     tally = _tally(figures)
     success, errors = tally.success_pct, tally.errors_pct
-    say(f"{figures.judged} kiosks judged, since {human_seconds(figures.waited_s)}")
+    say(f"{counted(figures.judged, 'kiosk')} judged, over {human_seconds(figures.waited_s)}")
     say(f"  upload success   {_or_none(success)} of {figures.attempts} attempts (more than {LEAST_SUCCESS_PCT:g} %)")
     say(f"  errors           {_or_none(errors)} of {figures.segments} segments (less than {MOST_ERRORS_PCT:g} %)")
     say(f"  critical alerts  {listed(figures.critical) or 'none'}")
-    say(f"  in trouble       {figures.troubled}; of the rest {figures.rest_troubled} of {figures.rest_judged} judged")
+    say(f"  in trouble       {_troubled(figures)}")
     for reason, names in verdict.left_out.items():
-        say(f"  {reason}: {len(names)} {LEFT_OUT[reason]}: {listed(names)}")
+        say(f"  {reason} {len(names)}: {listed(names)} ({LEFT_OUT[reason]})")
     say(paint("the gate is open", "green") if verdict.holds else paint("the gate is shut:", "red"))
     for objection in verdict.objections:
         say(f"  {objection.reason}: {objection.text}")
@@ -150,11 +157,15 @@ def _told(control: Control, step: Step) -> str:
 def _in_short(figures: Figures) -> str:
     tally = _tally(figures)
     return (
-        f"{figures.judged} kiosks judged after {human_seconds(figures.waited_s)}: "
+        f"{counted(figures.judged, 'kiosk')} judged after {human_seconds(figures.waited_s)}: "
         f"{_or_none(tally.success_pct)} of {figures.attempts} uploads, {_or_none(tally.errors_pct)} errors in "
-        f"{figures.segments} segments; in trouble {figures.troubled}, of {figures.rest_judged} others "
-        f"{figures.rest_troubled}"
+        f"{figures.segments} segments; in trouble {_troubled(figures)}"
     )
+
+
+def _troubled(figures: Figures) -> str:
+    rest = f"{figures.rest_troubled} of {figures.rest_compared}" if figures.rest_compared else "nobody to compare with"
+    return f"{figures.troubled} of {figures.compared}; of the rest {rest}"
 
 
 def _tally(figures: Figures) -> Tally:

@@ -74,9 +74,12 @@ class Figures(_Closed):
     failures: Count
     segments: Count
     errors: Count
+    compared: Count
+    """These, and those that told something when the phase began and nothing now."""
     troubled: Count
-    """Kiosks of those who should be judged with a bad rate, a critical alert, or nothing to say."""
-    rest_judged: Count
+    """Of these: with a bad rate, a critical alert, or nothing to tell."""
+    rest_compared: Count
+    """The same of the kiosks that don't have the variant."""
     rest_troubled: Count
     chance: Annotated[float, Field(ge=0, le=1)] | None
     """That chance alone gives the variant so many of the troubled kiosks; None with nobody to compare."""

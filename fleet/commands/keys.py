@@ -24,7 +24,8 @@ def make(name: Annotated[str, typer.Argument(help="Lower-case letters, digits, h
     say(key.public)
     complain(
         f"made {where / f'{name}.key'}\n"
-        f'  → kiosks listen to it when config.toml has: [commands] admin_keys = ["{key.public}"]'
+        f'  → kiosks listen to it when config.toml has: [commands] admin_keys = ["{key.public}"]\n'
+        f'    and, for feature flags: [flags] keys = ["{key.public}"]'
     )
 
 
