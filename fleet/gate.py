@@ -23,11 +23,8 @@ from typing import Final, Literal
 from agent.contract.rollout import MOST_NAMED, Counters, Figures
 from agent.units import NS_PER_S, human_seconds
 from fleet.pictures import Picture
+from fleet.tally import LEAST_SUCCESS_PCT, MOST_ERRORS_PCT, Tally, chance, grown
 
-LEAST_SUCCESS_PCT: Final = 95.0
-"""Of finished attempts; exactly this isn't enough (DESIGN §9)."""
-MOST_ERRORS_PCT: Final = 1.0
-"""Of sealed segments; exactly this is too much (DESIGN §9)."""
 LEAST_ATTEMPTS: Final = 60
 LEAST_SEGMENTS: Final = 300
 SIGNIFICANT: Final = 0.05
@@ -37,7 +34,7 @@ Reason = Literal["soak", "data", "reach", "success", "errors", "critical", "comp
 WAITING: Final[tuple[Reason, ...]] = ("soak", "data", "reach")
 """Nothing is wrong that is known of: time may help."""
 
-Left = Literal["environment", "offline", "silent", "late", "unexpected", "new", "fallen"]
+Left = Literal["environment", "offline", "silent", "late", "unexpected", "new", "fallen", "gone"]
 
 LEFT_OUT: Final[Mapping[Left, str]] = {
     "environment": "chosen by the kiosk's own environment",
@@ -47,6 +44,7 @@ LEFT_OUT: Final[Mapping[Left, str]] = {
     "unexpected": "has it and shouldn't: counted with those who have it",
     "new": "wasn't there when the phase began",
     "fallen": "its counters fell: nothing to count from",
+    "gone": "was there when the phase began, and the broker doesn't know it any more",
 }
 """Who isn't judged, or is judged otherwise than expected."""
 
@@ -93,82 +91,10 @@ class Verdict:
         return any(each.reason not in WAITING for each in self.objections)
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What kiosks counted since the snapshot."""
-
-    attempts: int = 0
-    failures: int = 0
-    segments: int = 0
-    errors: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.attempts + other.attempts,
-            self.failures + other.failures,
-            self.segments + other.segments,
-            self.errors + other.errors,
-        )
-
-    @property
-    def success_pct(self) -> float | None:
-        """None without attempts."""
-        return None if self.attempts == 0 else 100 * (1 - min(self.failures / self.attempts, 1))
-
-    @property
-    def errors_pct(self) -> float | None:
-        """None where nothing was sealed and nothing went wrong; 100 where more went wrong than was sealed."""
-        if self.errors == 0:
-            return 0.0 if self.segments else None
-        return 100 * min(self.errors / self.segments, 1) if self.segments else 100.0
-
-    @property
-    def troubled(self) -> bool:
-        """Whether a rate is beyond the limits."""
-        success, errors = self.success_pct, self.errors_pct
-        return (success is not None and success <= LEAST_SUCCESS_PCT) or (
-            errors is not None and errors >= MOST_ERRORS_PCT
-        )
-
-
-def grown(before: Counters, now: Counters) -> Tally | None:
-    """What was counted in between; never negative. None when that can't be told."""
-    if before.epoch != now.epoch:
-        before = Counters(
-            epoch=now.epoch,
-            upload_attempts_total=0,
-            upload_failures_total=0,
-            segments_total=0,
-            segment_errors_total=0,
-        )
-    found = (
-        now.upload_attempts_total - before.upload_attempts_total,
-        now.upload_failures_total - before.upload_failures_total,
-        now.segments_total - before.segments_total,
-        now.segment_errors_total - before.segment_errors_total,
-    )
-    return None if min(found) < 0 else Tally(*found)
-
-
-def chance(troubled: int, judged: int, rest_troubled: int, rest: int) -> float | None:
-    """That `judged` kiosks get `troubled` or more of all the troubled ones by luck; None with nobody to compare.
-
-    Fisher's exact test, one-sided: the upper tail of the hypergeometric distribution.
-    """
-    if judged == 0 or rest == 0:
-        return None
-    everybody, bad = judged + rest, troubled + rest_troubled
-    tail = sum(
-        math.exp(_log_choose(bad, each) + _log_choose(everybody - bad, judged - each) - _log_choose(everybody, judged))
-        for each in range(troubled, min(bad, judged) + 1)
-        if judged - each <= everybody - bad
-    )
-    return min(tail, 1.0)
-
-
 def judge(ground: Ground, pictures: Sequence[Picture], now_ns: int) -> Verdict:
     """Whether the next step may be taken at the wall time `now_ns`."""
     left: dict[Left, list[str]] = {reason: [] for reason in LEFT_OUT}
+    left["gone"] = sorted(ground.snapshot.keys() - {each.name for each in pictures})
     having, rest = _Side(), _Side()
     critical: list[str] = []
     for each in pictures:
@@ -281,7 +207,3 @@ def percent(value: float) -> str:
 
 def _odds(probability: float) -> str:
     return percent(100 * probability) if probability >= 0.0001 else "less than 0.01 %"
-
-
-def _log_choose(total: int, taken: int) -> float:
-    return math.lgamma(total + 1) - math.lgamma(taken + 1) - math.lgamma(total - taken + 1)

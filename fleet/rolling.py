@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from agent.contract.evaluation import FlagDocument, checked
 from agent.contract.flags import Flag
 from agent.contract.keys import timestamp
 from agent.contract.rollout import MOST_STEPS, Action, Figures, Metadata, Phase, Rollout, Step
@@ -21,10 +20,11 @@ from fleet import definitions, flagging
 from fleet.control import Control
 from fleet.definitions import Definition
 from fleet.flagging import definition_in
-from fleet.gate import Ground, Verdict, judge
+from fleet.gate import Verdict
 from fleet.keyring import Key
-from fleet.noticeboard import Notice, Noticeboard, Overtaken
-from fleet.pictures import Picture, snapshot
+from fleet.noticeboard import Noticeboard, Overtaken
+from fleet.pictures import snapshot
+from fleet.scene import Scene, Standing, assess, look
 
 DAY_S: Final = 86400
 PLAN: Final = (
@@ -36,29 +36,7 @@ PLAN: Final = (
 )
 """Day 0 off, day 1 internal, day 3 10 %, day 10 50 %, day 17 all (DESIGN §9)."""
 
-Standing = Literal["settled", "unpublished", "unrecorded", "changed"]
-
 _MOST_TRIES: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A roll-out, and the flag document beside it."""
-
-    board: Noticeboard
-    rollout: Rollout
-    flag: Flag
-    flags: Notice | None
-
-    @property
-    def standing(self) -> Standing:
-        """Whether the two agree; how, if they don't."""
-        rollout, found = self.rollout, definition_in(self.flags, self.flag.name)
-        if rollout.rolled_back or found == definitions.in_phase(self.flag, rollout, rollout.phase):
-            return "settled"
-        if (self.flags.version if self.flags else 0) < rollout.flags_version:
-            return "unpublished"
-        return "unrecorded" if found == rollout.before else "changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +58,6 @@ class Outcome:
     """What an earlier command had left halfway, and was made good: nothing else was done."""
     taken: bool = True
     """False when the gate kept it from being taken: nothing was published."""
-
-
-def scene(board: Noticeboard) -> Scene:
-    """Raises KioskError when there is no roll-out, or one that can't be believed."""
-    found = board.rollout()
-    if found is None:
-        raise KioskError(
-            "find roll-out", cause="there is none at this broker", hint="kiosk-fleet rollout start FLAG VARIANT"
-        )
-    return Scene(board, found[1], flagging.flag_called(found[1].flag), board.flags())
 
 
 def start(
@@ -142,31 +110,13 @@ def start(
     return _forward(control, Scene(board, rollout, flag, flags), approval)
 
 
-def assess(found: Scene, kiosks: Sequence[Picture], now_ns: int) -> Verdict:
-    """What the gate says to the next step now. Raises Refused (`unusable`) when flags can't be evaluated."""
-    rollout = found.rollout
-    begun = rollout.current.name != "off"
-    document = _as_kiosks_see(found.flag, rollout, rollout.phase if begun else 1)
-    chosen = frozenset(each.name for each in kiosks if each.should_have(document, rollout.flag) == rollout.variant)
-    ground = Ground(
-        flag=rollout.flag,
-        variant=rollout.variant,
-        begun=begun,
-        chosen=chosen,
-        snapshot=rollout.snapshot,
-        since_ns=rollout.since_ns,
-        soak_s=rollout.current.soak_s,
-    )
-    return judge(ground, kiosks, now_ns)
-
-
 def advance(control: Control, approval: Approval, *, full: bool = False) -> Outcome:
     """Take the next step if the gate holds, or (`full`) the last one whatever it says. Raises KioskError.
 
     What an earlier command left halfway is made good instead.
     """
     board, kiosks = control.fleet()
-    found = scene(board)
+    found = look(board)
     rollout = found.rollout
     match found.standing:
         case "unpublished":
@@ -210,7 +160,7 @@ def rollback(control: Control, approval: Approval) -> Outcome:
     A colleague who publishes at the same moment can't stop it: it is done anew on top of what they published.
     """
     for attempt in range(_MOST_TRIES):
-        found = scene(control.board())
+        found = look(control.board())
         if found.rollout.rolled_back:
             raise KioskError(
                 "roll back",
@@ -314,13 +264,6 @@ def _step(
         reason=approval.reason,
         figures=figures,
     )
-
-
-def _as_kiosks_see(flag: Flag, rollout: Rollout, phase: int) -> FlagDocument | None:
-    definition = definitions.in_phase(flag, rollout, phase)
-    if definition is None:
-        return None
-    return checked({"metadata": {"version": 1}, "flags": {flag.name: definition}})
 
 
 def _cannot_start(cause: str, hint: str) -> KioskError:

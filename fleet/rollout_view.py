@@ -11,8 +11,10 @@ from agent.terminal import complain, counted, painter, say, say_json
 from agent.units import NS_PER_S, human_seconds
 from fleet.control import Control
 from fleet.flags_view import listed
-from fleet.gate import LEAST_SUCCESS_PCT, LEFT_OUT, MOST_ERRORS_PCT, Tally, Verdict, percent
-from fleet.rolling import Outcome, Scene, Standing
+from fleet.gate import LEFT_OUT, Verdict, percent
+from fleet.rolling import Outcome
+from fleet.scene import Scene, Standing
+from fleet.tally import LEAST_SUCCESS_PCT, MOST_ERRORS_PCT, Tally
 
 _STANDING: Final[dict[Standing, tuple[str, str]]] = {
     "settled": ("", ""),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agent.contract.flags import FLAGS
 from agent.errors import KioskError
 from agent.terminal import complain, say, say_json
 from fleet import flagging, flags_view, keyring
@@ -93,6 +94,8 @@ def set_(
             flag = flagging.flag_called(what)
             chosen = flagging.variant_of(flag, variant, DEFAULT)
             notice = flagging.set_flag(fleet, flag, chosen, only, signer, force=force)
+        elif what in FLAGS:
+            raise KioskError("set flag", place=what, cause="to which variant?", hint=f"kiosk-fleet flags set {what} …")
         elif only is not None:
             raise KioskError("set flags", place=what, cause="a file says for itself whom it is for")
         else:

@@ -11,7 +11,7 @@ from agent.contract.rollout import Phase
 from agent.errors import EXIT_GOOD, KioskError
 from agent.terminal import complain, say, say_json
 from agent.units import Duration, MisreadError
-from fleet import flagging, keyring, rolling, rollout_view
+from fleet import flagging, keyring, rolling, rollout_view, scene
 from fleet.broker import Address
 from fleet.control import Control, control
 from fleet.keyring import Key
@@ -84,9 +84,9 @@ def status(where: Address, as_json: AsJson = False) -> None:
             else:
                 complain("there is no roll-out\n  → `kiosk-fleet rollout start FLAG VARIANT` begins one")
             raise typer.Exit(EXIT_GOOD)
-        scene = rolling.scene(board)
-        verdict = None if scene.rollout.rolled_back else rolling.assess(scene, kiosks, fleet.now_ns())
-        code = rollout_view.status(fleet, scene, verdict, signer=found[0].signer, as_json=as_json)
+        here = scene.look(board)
+        verdict = None if here.rollout.rolled_back else scene.assess(here, kiosks, fleet.now_ns())
+        code = rollout_view.status(fleet, here, verdict, signer=found[0].signer, as_json=as_json)
     raise typer.Exit(code)
 
 

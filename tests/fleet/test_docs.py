@@ -12,7 +12,8 @@ from typer.main import get_command
 from fleet.cli import app
 from fleet.gate import LEFT_OUT, Reason
 from fleet.options import address
-from fleet.rolling import DAY_S, PLAN, Standing
+from fleet.rolling import DAY_S, PLAN
+from fleet.scene import Standing
 from tests.courier.process import ROOT
 
 CLI = (ROOT / "docs" / "CLI.md").read_text()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from agent.contract.evaluation import Target
 from agent.contract.rollout import Counters
-from fleet.gate import LEAST_ATTEMPTS, LEAST_SEGMENTS, Ground, Verdict, chance, grown, judge, percent
+from fleet.gate import LEAST_ATTEMPTS, LEAST_SEGMENTS, Ground, Verdict, judge, percent
 from fleet.pictures import Picture
 from fleet.roster import Kiosk
+from fleet.tally import chance, grown
 
 FLAG = "offline_recording"
 HOUR_NS = 3600 * 10**9
@@ -194,12 +195,13 @@ def test_what_is_otherwise_than_expected_is_named() -> None:
         picture(52, "off", WELL),
         picture(53, None, None),
     ]
-    verdict = judged(pictures, [*range(10), 50, 52, 53], known=[*range(20), 50, 51])
+    verdict = judged(pictures, [*range(10), 50, 52, 53], known=[*range(20), 50, 51, 54])
     assert verdict.left_out == {
         "late": ("north/room-50",),
         "unexpected": ("north/room-51",),
         "new": ("north/room-52",),
         "silent": ("north/room-53",),
+        "gone": ("north/room-54",),
     }
 
 

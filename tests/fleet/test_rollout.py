@@ -15,7 +15,7 @@ from agent.contract.alerts import Raised
 from agent.contract.rollout import Phase
 from agent.errors import KioskError
 from agent.settings import Device
-from fleet import definitions, flagging, rolling
+from fleet import definitions, flagging, rolling, scene
 from fleet.flagging import flag_called
 from fleet.rolling import PLAN
 from tests.contract.bucketing import bucket
@@ -185,7 +185,7 @@ def test_errors_critical_alerts_and_silence_of_those_who_have_it_stop_a_roll_out
     def objections() -> set[str]:
         with alice.control() as control:
             board, pictures = control.fleet()
-            verdict = rolling.assess(rolling.scene(board), pictures, control.now_ns())
+            verdict = scene.assess(scene.look(board), pictures, control.now_ns())
         return {each.reason for each in verdict.objections}
 
     some.record(400)
@@ -219,7 +219,7 @@ def test_a_kiosk_that_was_installed_anew_counts_from_nothing(alice: Admin, few: 
     few.look()
     with alice.control() as control:
         board, pictures = control.fleet()
-        figures = rolling.assess(rolling.scene(board), pictures, control.now_ns()).figures
+        figures = scene.assess(scene.look(board), pictures, control.now_ns()).figures
     assert (figures.attempts, figures.failures, figures.segments) == (7 * 400 + 100, 100, 7 * 400)
 
 
@@ -320,7 +320,7 @@ def test_of_two_admins_at_once_the_first_wins_and_the_other_is_told(
         few.settle(2)
         advanced(alice, few, "internal")
         board = hers.board()
-        found = rolling.scene(board)
+        found = scene.look(board)
         flagging.set_flag(his, flag, "on", ("device", "room-9"), bob.key, force=True)
         with pytest.raises(KioskError, match="bob was faster"):
             rolling._back(hers, found, alice.approval)  # noqa: SLF001 (what it does when it is overtaken)
