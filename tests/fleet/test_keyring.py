@@ -101,11 +101,11 @@ def test_a_colleagues_key_is_trusted_by_name_and_never_replaced(where: Path, tmp
     public = keyring.make(tmp_path / "elsewhere", "bob").public
     assert fleet(where, "keys", "trust", "bob", public).returncode == 0
     assert keyring.trusted(where) == {own: "alice", public: "bob"}
-    assert "bob" in fleet(where, "keys", "list").stdout
-    assert "(a colleague)" in fleet(where, "keys", "list").stdout.splitlines()[1]
+    listed = fleet(where, "keys", "list").stdout.splitlines()
+    assert listed[1].split() == ["bob", public, "(a", "colleague)"]
     for name, key in (("bob", own), ("carol", "ed25519:x"), ("../x", public)):
-        refused = fleet(where, "keys", "trust", name, key)
-        assert (refused.returncode, "trust key" in refused.stderr) == (2, True)
+        with pytest.raises(KioskError, match="trust key"):
+            keyring.trust(where, name, key)
     assert keyring.trusted(where) == {own: "alice", public: "bob"}
     (where / "carol.pub").write_text("ed25519:x")
     with pytest.raises(KioskError, match="holds no public key"):
