@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from agent.contract.messages import FLAGS, ROLLOUT
 from agent.contract.signed import Refused
 from agent.errors import KioskError
-from fleet import keyring, pictures
+from fleet import keyring, pictures, roster
 from fleet.broker import Address, Line
 from fleet.noticeboard import Noticeboard
 from fleet.pictures import Picture
@@ -34,8 +34,8 @@ class Control:
 
     def fleet(self) -> tuple[Noticeboard, list[Picture]]:
         """The two documents and all kiosks. Raises KioskError."""
-        retained = self.line.retained(*pictures.TOPICS, FLAGS, ROLLOUT)
-        return Noticeboard(self.line, retained, self.trusted, self.sightings), pictures.read(retained)
+        kiosks = pictures.read(roster.gathered(self.line, pictures.TOPICS))
+        return self.board(), kiosks
 
     def name_of(self, key: str) -> str:
         """Whose key it is, as far as this machine knows."""

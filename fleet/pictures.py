@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from agent.contract.alerts import NAMES as ALERTS
 from agent.contract.evaluation import FlagDocument, Target, variants
-from agent.contract.messages import ROOT, Topics
+from agent.contract.messages import Topics
 from agent.contract.rollout import Counters
 from fleet import roster
 from fleet.roster import Kiosk
 
-TOPICS: Final = tuple(f"{ROOT}/+/+/{below}" for below in ("birth", "status", "telemetry", "alert/+"))
+TOPICS: Final = ("birth", "telemetry", "alert/+")
+"""Below a kiosk's own, besides its status."""
 
 _COUNTERS: Final = tuple(name for name in Counters.model_fields if name != "epoch")
 
