@@ -36,6 +36,8 @@ from hw.clock import SystemClock
 from tests.soundcard import eventually
 
 FLAG = "offline_recording"
+_PATIENCE_S = 60
+"""For two hundred kiosks on a busy machine."""
 _RAM = Path("/dev/shm")  # noqa: S108 (a directory of our own in it)
 
 QUIET: Mapping[str, Value] = {
@@ -223,6 +225,7 @@ class Kiosks:
         eventually(
             lambda: all(kiosk.version == version and kiosk.told for kiosk in self.all if kiosk.on),
             f"all go by version {version}: {[str(each) for each in self.all if each.on and each.version != version]}",
+            _PATIENCE_S,
         )
 
     def record(self, segments: int, failing: Iterable[str] = (), damaged: Iterable[str] = ()) -> None:
@@ -245,7 +248,11 @@ class Kiosks:
         before = {kiosk: kiosk.looks for kiosk in self.all if kiosk.on}
         for kiosk in before:
             kiosk.wake()
-        eventually(lambda: all(kiosk.looks > looks and kiosk.told for kiosk, looks in before.items()), "all have told")
+        eventually(
+            lambda: all(kiosk.looks > looks and kiosk.told for kiosk, looks in before.items()),
+            "all have told",
+            _PATIENCE_S,
+        )
 
     def begin(self) -> None:
         self._thread.start()
@@ -287,7 +294,7 @@ def living(
             kiosks.all.append(Kiosk(Path(root) / device.id, device, url, keys, environ, kiosks.wake))
         kiosks.begin()
         try:
-            eventually(lambda: all(kiosk.told for kiosk in kiosks.all), "all kiosks are there", 60)
+            eventually(lambda: all(kiosk.told for kiosk in kiosks.all), "all kiosks are there", _PATIENCE_S)
             yield kiosks
         finally:
             kiosks.end()
