@@ -30,7 +30,7 @@ _TIME: Final[Schema] = {
 _BOOT: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "id of this boot of the machine"}
 _COMMAND_ID: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16,64}$"}
 _TEXT: Final[Schema] = {"type": "string", "minLength": 1}
-_KEY: Final[Schema] = {
+_EVENT_ID: Final[Schema] = {
     "type": "string",
     "pattern": "^[0-9a-f]{12,32}(-[0-9]+){0,2}$",
     "description": "the same however often it is said",
@@ -51,6 +51,7 @@ _KINDS: Final[Mapping[Kind, Schema]] = {
         "additionalProperties": {"type": "number"},
     },
 }
+_KEY: Final[Schema] = {"type": "string", "pattern": KEY_PATTERN}
 _TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"], "minLength": 1}
 
 
@@ -128,7 +129,7 @@ def _happened(row: Event) -> Schema:
     # Not one of many: so whoever breaks it hears what is wrong with the event that it means.
     return {
         "if": {"properties": {"event": named}},
-        "then": _closed(id=_KEY, ts=_TIME, event=named, **facts) | {"description": row.definition},
+        "then": _closed(id=_EVENT_ID, ts=_TIME, event=named, **facts) | {"description": row.definition},
     }
 
 
@@ -159,7 +160,7 @@ def envelope() -> Schema:
     """A document with an admin's signature: a command, flags, a roll-out."""
     return _closed(
         signed={"type": "string", "contentMediaType": "application/json", "description": "the document, byte for byte"},
-        key={"type": "string", "pattern": KEY_PATTERN, "description": "the public key that signed it"},
+        key=_KEY | {"description": "the public key that signed it"},
         signature={"type": "string", "pattern": "^[A-Za-z0-9+/]{86}==$", "description": "Ed25519, base64"},
     )
 
@@ -174,6 +175,37 @@ def command() -> Schema:
         verb={"type": "string", "pattern": "^[a-z][a-z-]*$"},
         args={"type": "object"},
     )
+
+
+def flags() -> Schema:
+    """The fleet's flag document. What may stand in a rule is checked by code (docs/FLAGS.md), not here."""
+    flag = _object(
+        {
+            "state": {"enum": ["ENABLED", "DISABLED"]},
+            "variants": {"type": "object", "minProperties": 1},
+            "defaultVariant": {"type": ["string", "null"]},
+            "targeting": {"type": ["object", "null"]},
+        },
+        required=("state", "variants"),
+    )
+    version: Schema = {"type": "integer", "minimum": 1}
+    change = _closed(version=version, issued=_TIME, by=_KEY, what=_TEXT)
+    history = {"type": "array", "items": change, "description": "the last changes, oldest first; kiosks ignore them"}
+    metadata: dict[str, Schema] = {"version": version, "issued": {"type": "string"}, "history": history}
+    return _object(
+        {
+            "metadata": _object(metadata, required=("version",)),
+            "flags": {"type": "object", "additionalProperties": flag},
+        }
+    )
+
+
+def rollout() -> Schema:
+    """Where a roll-out stands: made from the model that judges it on reading."""
+    from agent.contract.rollout import Rollout
+
+    made = Rollout.model_json_schema()
+    return {key: made[key] for key in made if key != "title"}
 
 
 def discovery() -> Schema:
@@ -250,6 +282,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, Callable[[], Schema]]]] = {
     "result": (f"{_BELOW}/cmd/result", result),
     "envelope": (f"{_BELOW}/cmd, {messages.FLAGS}, {messages.ROLLOUT}", envelope),
     "command": ("the document in the envelope of a command", command),
+    "flags": (f"the document in the envelope on {messages.FLAGS}", flags),
+    "rollout": (f"the document in the envelope on {messages.ROLLOUT}", rollout),
     "discovery": (f"{PREFIX}/device/{{device}}/config", discovery),
 }
 """By name: what it is of, and what makes it."""
