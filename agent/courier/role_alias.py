@@ -15,8 +15,11 @@ import http.client
 import json
 import ssl
 import sys
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
+
+from agent.contract.secret_files import others_may_read
 
 UNREACHABLE: Final = "the credentials provider can't be reached"
 """How the complaint begins when there is no network, which passes, rather than a refusal, which needs a person."""
@@ -62,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 def _ask(options: argparse.Namespace) -> tuple[int, bytes]:
     """The provider's status and answer. Raises _Trouble."""
     try:
+        if others_may_read(Path(options.key)):
+            raise _Trouble(f"{options.key} may be read by others than its owner: chmod 600 {options.key}")
         context = ssl.create_default_context(cafile=options.ca)
         context.load_cert_chain(options.certificate, options.key)
     except (OSError, ssl.SSLError) as error:

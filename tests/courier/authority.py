@@ -27,7 +27,6 @@ class Authority:
                       "-subj", f"/CN={subject}", "-keyout", f"{stem}.key", "-out", f"{stem}.csr")  # fmt: skip
         self._openssl("x509", "-req", "-in", f"{stem}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
                       "-days", str(days), "-extfile", "names", "-out", f"{stem}.crt")  # fmt: skip
-        (self.directory / f"{stem}.key").chmod(0o644)
         return self.directory / f"{stem}.crt", self.directory / f"{stem}.key"
 
     def _openssl(self, *arguments: str) -> None:

@@ -154,6 +154,14 @@ def test_a_provider_that_nobody_vouches_for_is_told_nothing(provider: Provider, 
     assert "don't trust each other" in answer.stderr
 
 
+def test_a_key_that_others_may_read_is_not_used(provider: Provider) -> None:
+    command = provider.command()
+    Path(command[command.index("--key") + 1]).chmod(0o640)
+    answer = ask(command)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "may be read by others" in answer.stderr
+
+
 def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]) -> None:
     """Give this process an AWS configuration like the shipped one."""
     configuration = tmp_path / "aws-config"
