@@ -60,6 +60,6 @@ def test_a_password_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     password.chmod(0o644)
     with (
         pytest.raises(KioskError, match="others may read it"),
-        Line(Address(broker.url, username="alice", password_file=password)),
+        Line(Address("mqtt://127.0.0.1", username="alice", password_file=password)),
     ):
         pass
