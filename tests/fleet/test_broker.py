@@ -10,7 +10,7 @@ import pytest
 from agent.contract.messages import FLAGS, Message
 from agent.errors import KioskError
 from fleet.broker import Address, Line
-from tests.servers import Broker, broker, free_ports, mosquitto
+from tests.servers import Broker, free_ports, mosquitto
 
 
 def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:
