@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.contract.messages import Heard, Message
+from agent.contract.secret_files import others_may_read
 from agent.errors import KioskError
 
 if TYPE_CHECKING:
@@ -176,6 +177,11 @@ class Line:
             if address.certificate is not None:
                 context.load_cert_chain(address.certificate, address.key)
             self._client.tls_set_context(context)
+        for secret in (address.key, address.password_file):
+            if secret is not None and others_may_read(secret):
+                raise KioskError(
+                    "connect to broker", place=str(secret), cause="others may read it", hint=f"chmod 600 {secret}"
+                )
         if address.username:
             lines = address.password_file.read_text().splitlines() if address.password_file else []
             self._client.username_pw_set(address.username, lines[0] if lines else None)
