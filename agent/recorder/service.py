@@ -24,6 +24,7 @@ from agent.hours import is_open
 from agent.ledger import Boot, ClockState
 from agent.recorder.capture import PERIOD_S, Capture, Withheld
 from agent.recorder.drift import Drift
+from agent.recorder.encryption import Recipients
 from agent.recorder.orders import Orders
 from agent.recorder.paths import STALL_S, Paths
 from agent.recorder.quiet import left_ns
@@ -64,7 +65,10 @@ class RecorderService:
         self._published_ns = self._since_ns
         synchronised: ClockState = "synchronised" if clock.synchronised() else "unsynchronised"
         self._vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), synchronised)
-        self._paths = Paths(settings, self._ring, clock, self._vitals, self._runtime, self._stop, self._after_turn)
+        self._recipients = Recipients(settings.seal.recipients)
+        self._paths = Paths(
+            settings, self._ring, clock, self._vitals, self._recipients, self._runtime, self._stop, self._after_turn
+        )
         self._orders = Orders(settings, clock, self._vitals, self._runtime, self._restart)
         self._restarting = False
         self._zone = ZoneInfo(settings.device.timezone)

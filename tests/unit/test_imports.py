@@ -19,6 +19,7 @@ ONLY_IN = {
     "gpiozero": {"hw.gpio"},
     "nacl": {"agent.contract.signed"},
     "openfeature": {"agent.contract.flagd"},
+    "pyrage": {"agent.contract.age"},
     "paho": {"agent.courier.broker", "fleet.broker"},
 }
 """Which modules may import a library that is heavy, or whose ways should stay in one place."""
