@@ -10,9 +10,12 @@ hasn't can still tell that it is such a file, and how much it holds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NewType, Protocol
 
+from agent.errors import KioskError
 from agent.units import MisreadError
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ MOST_RECIPIENTS: Final = 20
 
 LONGEST_HEADER_BYTES: Final = 16 * 1024
 """With as many recipients it is a fifth of that."""
+
+_LONGEST_IDENTITIES: Final = 1 << 20
 
 PATTERN: Final = r"^(age1[02-9ac-hj-np-z]{58}|ssh-ed25519 [A-Za-z0-9+/]+={0,2}( .*)?)$"
 
@@ -112,14 +117,14 @@ class PublicKey:
         return {"type": "string", "pattern": PATTERN}
 
 
-def decrypt(file: IO[bytes], content: Appendable, identities: Sequence[object]) -> bool:
+def decrypt(file: IO[bytes], content: Appendable, identities: Sequence[Identity]) -> bool:
     """Write to `content` what every whole chunk of `file` holds. False: the file was cut short.
 
     Raises NotForUs when none of `identities` opens it, NotEncrypted when it isn't such a file.
     """
     import pyrage
 
-    writer = _Counting(content)
+    writer = _Told(content)
     try:
         pyrage.decrypt_io(file, writer, identities)  # type: ignore[arg-type]
     except pyrage.DecryptError as error:
@@ -141,7 +146,65 @@ class NotEncrypted(Exception):
     """It isn't such a file, or its beginning is damaged."""
 
 
-class _Counting:
+Identity = NewType("Identity", object)
+"""A secret key that pyrage has understood."""
+
+_UNPROTECT: Final = "make a copy without one in memory: `cp KEY /dev/shm/key; ssh-keygen -p -N '' -f /dev/shm/key`"
+
+
+def identities(path: Path) -> list[Identity]:
+    """The secret keys of a file: as `age-keygen` makes it, or a private key of SSH.
+
+    Raises KioskError, also when others may read it; what it says never holds a key.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(_LONGEST_IDENTITIES)
+    except OSError as error:
+        raise _no_key(path, error.strerror or str(error)) from error
+    if mode & 0o077:
+        raise _no_key(path, "others may read it", f"chmod 600 {path}")
+    if content.startswith((b"-----BEGIN AGE ENCRYPTED", MAGIC)):
+        raise _no_key(path, "is protected by a passphrase", f"decrypt it into memory: age -d {path} > /dev/shm/key")
+    if content.startswith(b"-----BEGIN"):
+        return [_ssh(path, content)]
+    lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise _no_key(path, "holds no key")
+    return [_x25519(path, key) for key in keys]
+
+
+def _x25519(path: Path, text: str) -> Identity:
+    import pyrage
+
+    try:
+        return Identity(pyrage.x25519.Identity.from_str(text))
+    except (pyrage.IdentityError, ValueError):
+        if text.startswith(("age1", "ssh-")):
+            raise _no_key(path, "is a public key", "name the secret one that belongs to it") from None
+        raise _no_key(path, "isn't a key of age or SSH") from None
+
+
+def _ssh(path: Path, content: bytes) -> Identity:
+    import pyrage
+
+    try:
+        return Identity(pyrage.ssh.Identity.from_buffer(content))
+    except (pyrage.IdentityError, ValueError) as error:
+        if "decrypted" in str(error):
+            raise _no_key(path, "is protected by a passphrase", _UNPROTECT) from None
+        raise _no_key(path, "isn't a private key that age can use", "use an ssh-ed25519 key") from None
+
+
+def _no_key(path: Path, cause: str, hint: str = "") -> KioskError:
+    return KioskError("read key", place=str(path), cause=cause, hint=hint)
+
+
+class _Told:
+    """Remembers why it couldn't be written: what comes out of pyrage doesn't say on which side an error was."""
+
     def __init__(self, content: Appendable) -> None:
         self._content = content
         self.failure: OSError | None = None

@@ -39,7 +39,7 @@ def test_a_file_of_ours_is_understood(suffix: str) -> None:
 
 @pytest.mark.parametrize(
     "stranger",
-    ["", ".flac", "0123456789ab-000007", f"{NAME}.flac.age.2", f"{NAME}.age", f"{NAME}.x.flac", f"x{NAME}.flac", f"{NAME}.wav",
+    ["", ".flac", "0123456789ab-000007", f"{NAME}.flac.age.2", f"{NAME}.x.flac", f"x{NAME}.flac", f"{NAME}.wav",
      "0123456789AB-000007.flac", "0123456789ab-7.flac", "0123456789ab-0000007.flac", f"{NAME}.flac.2"],
 )  # fmt: skip
 def test_what_is_not_quite_a_file_of_ours_is_a_strangers(stranger: str) -> None:
