@@ -157,7 +157,7 @@ def _by_frames(data: bytes | mmap.mmap) -> Extent | None:
     block_frames = int.from_bytes(data[10:12], "big")
     at = len(data)
     while (at := data.rfind(_SYNC, first, at)) >= 0:
-        found = _frame(data, at)
+        found = frame_at(data, at)
         if found is None or not _alike(data[at + 2 : at + 4], data[first + 2 : first + 4]):
             continue
         number, frames = found
@@ -183,7 +183,7 @@ def _first_frame(data: bytes | mmap.mmap) -> int | None:
     return None
 
 
-def _frame(data: bytes | mmap.mmap, at: int) -> tuple[int, int] | None:
+def frame_at(data: bytes | mmap.mmap, at: int) -> tuple[int, int] | None:
     """Number of the frame whose header stands at `at`, and how many audio frames it holds; None if none does."""
     header = data[at : at + 16]
     if len(header) < 6:

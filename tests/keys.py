@@ -8,6 +8,19 @@ from pathlib import Path
 
 import pyrage
 
+from agent.contract import age
+
+SECRET, PUBLIC = (
+    "AGE-SECRET-KEY-1GWHF2NR3J7LA78573XYDSNJK6Z0P5HP9DNVTQ5E4ATWPA5ZTGANSCV50JZ",
+    "age1md9kmjzzyg9tnl5fpuykp2y384k379j5e2ppqc4mna2xa7uvxy3s6w5dyx",
+)
+"""A pair for tests that have several processes agree on one; it has never opened anything else."""
+
+
+def identity() -> age.Identity:
+    """The secret one of that pair."""
+    return age.Identity(pyrage.x25519.Identity.from_str(SECRET))
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
