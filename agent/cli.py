@@ -30,6 +30,10 @@ ConfigFile = Annotated[
         help="The configuration; else $KIOSK_RECORDER_CONFIG, else /etc/kiosk-recorder/config.toml.",
     ),
 ]
+Identities = Annotated[
+    list[Path] | None,
+    typer.Option("-i", "--identity", metavar="KEY", help="A file with a secret key of age or SSH."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
 
 
@@ -174,6 +178,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Put right what the recorder would at its next start; it mustn't run.")
     ] = False,
+    keys: Identities = None,
     as_json: AsJson = False,
 ) -> None:
     """Check spool and ledger, changing nothing unless told to.
@@ -183,7 +188,7 @@ def verify(
     from agent.commands import kiosk
     from agent.commands import verify as command
 
-    raise typer.Exit(command.verify(kiosk.find(config), fast=fast, repair=repair, as_json=as_json))
+    raise typer.Exit(command.verify(kiosk.find(config), fast=fast, repair=repair, as_json=as_json, keys=keys or []))
 
 
 @app.command("open", epilog=_example("open s3://clinics/north/room-12 -i KEY --from 08:00 --to 09:30 -o morning.flac"))
@@ -196,10 +201,7 @@ def open_(
         ),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to: a .flac or .wav file.")] = ...,  # type: ignore[assignment]
-    keys: Annotated[
-        list[Path] | None,
-        typer.Option("-i", "--identity", metavar="KEY", help="A file with a secret key of age or SSH."),
-    ] = None,
+    keys: Identities = None,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="All of this run that is there.")] = None,
     since: Annotated[
         str | None,

@@ -90,6 +90,18 @@ def readable(path: Path, identities: Sequence[age.Identity] = ()) -> Readable:
     return Readable(_Mended(path, head, extent.size), extent.frames, cut=extent.frames < promised)
 
 
+def decoded_frames(path: Path, identities: Sequence[age.Identity]) -> int:
+    """How many frames a file holds, each of them decoded. Raises KioskError, OSError."""
+    import soundfile
+
+    source = readable(path, identities)
+    try:
+        with source.stream, soundfile.SoundFile(source.stream) as file:
+            return sum(len(block) for block in file.blocks(1 << 16, dtype="int16"))
+    except soundfile.LibsndfileError as error:
+        raise KioskError("decode recording", place=str(path), cause=error.error_string) from error
+
+
 def readable_in_memory(content: bytes, place: str, identities: Sequence[age.Identity] = ()) -> Readable:
     """The same of a file's content, which came from `place`. What is decrypted stays in memory. Raises KioskError."""
     whole: bool | None = None

@@ -7,7 +7,8 @@ match by chance once in 2^40 places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -45,7 +46,7 @@ def found_in(content: bytes, sound: NDArray[np.int16], rate: int) -> list[str]:
     return wrong
 
 
-def pieces_in(content: bytes, pieces: Set[bytes]) -> set[bytes]:
+def pieces_in(content: bytes, pieces: AbstractSet[bytes]) -> set[bytes]:
     """Which of `pieces` lie somewhere in `content`: all of them in one pass, by their first two bytes."""
     data = np.frombuffer(content, np.uint8)
     begins = np.zeros(1 << 16, bool)

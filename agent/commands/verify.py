@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Final
 
 from agent.commands.kiosk import Kiosk, open_ledger, running
 from agent.commands.timeline import told
+from agent.contract.age import Identity, identities
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
 from agent.inspection import Finding, Inspection
 from agent.ledger import Ledger, LedgerDamaged
@@ -39,12 +40,13 @@ class Report:
     """Whether everything was looked at: without a ledger there is nothing to compare with."""
 
 
-def verify(kiosk: Kiosk, *, fast: bool, repair: bool, as_json: bool) -> int:
+def verify(kiosk: Kiosk, *, fast: bool, repair: bool, as_json: bool, keys: Sequence[Path] = ()) -> int:
     """Look at everything and print what doesn't agree. Raises KioskError when there is nothing to look at.
 
     With `repair`, what can be put right is, and everything is looked at again.
     """
-    report = _repaired(kiosk, fast=fast) if repair else _look(kiosk, fast=fast)
+    opening = [key for file in keys for key in identities(file)]
+    report = _repaired(kiosk, fast=fast) if repair else _look(kiosk, fast=fast, keys=opening)
     if as_json:
         say_json({"good": not report.findings, **asdict(report)})
     else:
@@ -67,7 +69,7 @@ def _repaired(kiosk: Kiosk, *, fast: bool) -> Report:
         return report
 
 
-def _look(kiosk: Kiosk, *, fast: bool, alone: bool = False) -> Report:
+def _look(kiosk: Kiosk, *, fast: bool, alone: bool = False, keys: Sequence[Identity] = ()) -> Report:
     """`alone`: no recorder runs, and none can begin meanwhile."""
     report = Report(hashed=not fast)
 
@@ -76,17 +78,19 @@ def _look(kiosk: Kiosk, *, fast: bool, alone: bool = False) -> Report:
 
     try:
         with open_ledger(kiosk) as ledger:
-            _inspect(kiosk, ledger, recording, report)
+            _inspect(kiosk, ledger, recording, report, keys)
     except LedgerDamaged as damage:
         report.findings.append(Finding("ledger", "state/ledger.db", f"is damaged: {damage.cause}", _REBUILT))
     return report
 
 
-def _inspect(kiosk: Kiosk, ledger: Ledger, recording: Callable[[], bool], report: Report) -> None:
+def _inspect(
+    kiosk: Kiosk, ledger: Ledger, recording: Callable[[], bool], report: Report, keys: Sequence[Identity]
+) -> None:
     ledger.check()
     report.findings += _chain(ledger)
     report.findings += _tiling(kiosk, ledger)
-    inspection = Inspection(kiosk.layout, ledger, kiosk.clock, recording, hashing=report.hashed)
+    inspection = Inspection(kiosk.layout, ledger, kiosk.clock, recording, hashing=report.hashed, keys=keys)
     names = inspection.expected()
     report.segments, report.audio_bytes = len(names), sum(names.values())
     with progress("verifying", report.audio_bytes) as advance:
