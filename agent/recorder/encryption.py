@@ -113,9 +113,13 @@ class Encryptor:
             self._wanted.release()
             self._there.acquire()
         if self._abandoned:
-            raise InterruptedError("the segment was given up")
+            raise _Abandoned
         piece, self._given = self._given[:size], self._given[size:]
         return bytes(piece)
+
+
+class _Abandoned(Exception):
+    """The segment was given up. No OSError: of those age takes an interrupted read for one to be tried again."""
 
 
 class _Sink:

@@ -83,6 +83,7 @@ class Encrypted:
 
     def __init__(self, recipients: Sequence[age.Recipient]) -> None:
         self.whole_bytes = self.whole_frames = 0
+        self._content = bytearray()
         self._waiting = bytearray()
         self._encryptor = Encryptor(recipients, self._waiting.extend)
         self._header: int | None = None
@@ -92,10 +93,19 @@ class Encrypted:
         self._hash = hashlib.sha256()
 
     def take(self, piece: bytes, frames: Frames) -> None:
+        # No more than that here: libsndfile calls this, and what is raised then nobody ever hears of.
         self._taken.append((len(piece), frames))
-        self._encryptor.write(piece)
+        self._content += piece
 
     def ready(self) -> bytes:
+        self._encrypt()
+        return self._given()
+
+    def _encrypt(self) -> None:
+        self._encryptor.write(bytes(self._content))
+        self._content.clear()
+
+    def _given(self) -> bytes:
         given = bytes(self._waiting)
         self._waiting.clear()
         if given and self._header is None:
@@ -112,12 +122,14 @@ class Encrypted:
         return given
 
     def rest(self) -> bytes:
+        self._encrypt()
         self._encryptor.finish()
-        return self.ready()
+        return self._given()
 
     def digest(self) -> bytes:
         return self._hash.digest()
 
     def close(self) -> None:
         self._encryptor.abandon()
+        self._content.clear()
         self._waiting.clear()

@@ -129,7 +129,7 @@ def test_recordings_before_and_after_a_change_are_each_for_their_own_recipients(
 def test_a_plain_spool_goes_on_encrypted_and_everything_is_kept(tmp_path: Path) -> None:
     clock = FakeClock()
     room = WriterRoom(settings(tmp_path, segment_seconds=5), clock)
-    room.hear(noise(6))
+    room.hear(noise(8))
     room.ledger.close()
     room = WriterRoom(encrypting(tmp_path, 5), clock)
     room.hear(noise(6))
