@@ -46,6 +46,8 @@ class Contender:
     stop: signal.Signals = signal.SIGTERM
     audio: tuple[str, ...] = ("*.flac",)
     """Patterns of the files that hold audio, finished or not."""
+    ours: bool = False
+    """Whether it is the recorder."""
 
     def kept_bytes(self, place: Path) -> int:
         """Bytes of audio on the card now."""
@@ -116,8 +118,10 @@ def _sox(sound: Sound, pcm: str, place: Path, environment: Mapping[str, str]) ->
 
 
 CONTENDERS = {
-    "recorder": Contender("recorder", _recorder, audio=("spool/sealed/*.flac", "spool/open/*.part")),
-    "encrypted": Contender("recorder, encrypting", _encrypting, audio=("spool/sealed/*.flac.age", "spool/open/*.part")),
+    "recorder": Contender("recorder", _recorder, audio=("spool/sealed/*.flac", "spool/open/*.part"), ours=True),
+    "encrypted": Contender(
+        "recorder, encrypting", _encrypting, audio=("spool/sealed/*.flac.age", "spool/open/*.part"), ours=True
+    ),
     "arecord": Contender("arecord | flac -5", _arecord_flac, stop=signal.SIGINT),
     "ffmpeg": Contender("ffmpeg -f segment", _ffmpeg, stop=signal.SIGINT),
     "sox": Contender("sox", _sox, stop=signal.SIGINT),
