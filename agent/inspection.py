@@ -10,15 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.contract import age
+from agent.errors import KioskError
 from agent.ledger import Ledger, Segment
+from agent.mending import decoded_frames
 from agent.salvage import Kept, Unclear, judge
 from agent.sidecar import SidecarDamaged, read_sidecar, segment_of
-from agent.spool import AUDIO_SUFFIX, META_SUFFIX, PART_SUFFIX, Layout, SegmentFile, SegmentName, files_below
+from agent.spool import (
+    AUDIO_SUFFIXES,
+    ENCRYPTED_SUFFIX,
+    META_SUFFIX,
+    PART_SUFFIX,
+    Layout,
+    SegmentFile,
+    SegmentName,
+    files_below,
+)
 from agent.units import human_seconds
 from hw.clock import Clock
 
@@ -51,13 +63,22 @@ class Inspection:
     """Looks at one spool. `recording` says whether a recorder is writing it now."""
 
     def __init__(
-        self, layout: Layout, ledger: Ledger, clock: Clock, recording: Callable[[], bool], *, hashing: bool
+        self,
+        layout: Layout,
+        ledger: Ledger,
+        clock: Clock,
+        recording: Callable[[], bool],
+        *,
+        hashing: bool,
+        keys: Sequence[age.Identity] = (),
     ) -> None:
+        """With `keys`, what is encrypted is decrypted and decoded, too; without, its form is looked at."""
         self._layout = layout
         self._ledger = ledger
         self._clock = clock
         self._recording = recording
         self._hashing = hashing
+        self._keys = keys
 
     def expected(self) -> dict[SegmentName, int]:
         """Every segment that the ledger or the spool knows, and the bytes of audio to read for it."""
@@ -97,7 +118,7 @@ class Inspection:
     def _strangers(self) -> Iterator[Finding]:
         for directory, own in (
             (self._layout.open, (PART_SUFFIX, META_SUFFIX)),
-            (self._layout.sealed, (AUDIO_SUFFIX, META_SUFFIX)),
+            (self._layout.sealed, (*AUDIO_SUFFIXES, META_SUFFIX)),
         ):
             for entry in files_below(directory):
                 file = SegmentFile.parse(entry.name)
@@ -147,6 +168,22 @@ class Inspection:
             yield Finding("size", place, f"has {size} bytes, the ledger says {known.bytes}", remedy)
         elif self._hashing and _sha256(audio) != known.sha256:
             yield Finding("hash", place, "isn't what was recorded: its SHA-256 differs from the ledger's", remedy)
+        elif audio.name.endswith(ENCRYPTED_SUFFIX) and (wrong := self._wrong_within(audio, known)):
+            yield Finding("encryption", place, wrong, "nothing: the file is as it was recorded; report it")
+
+    def _wrong_within(self, audio: Path, known: Segment) -> str:
+        """What is wrong with the inside of a file whose bytes are right; empty if nothing is."""
+        with audio.open("rb") as file:
+            header = age.header_bytes(file.read(age.LONGEST_HEADER_BYTES))
+        if header is None:
+            return "isn't an age file"
+        if not self._keys:
+            return "" if age.content_bytes(header, known.bytes) else "holds nothing"
+        try:
+            frames = decoded_frames(audio, self._keys)
+        except KioskError as error:
+            return f"can't be opened: {error.cause}"
+        return "" if frames == known.frames else f"holds {frames} frames, the ledger says {known.frames}"
 
     def _examine_sidecar(self, name: SegmentName, known: Segment) -> Iterator[Finding]:
         """It counts once the ledger is lost: until then nothing depends on it."""

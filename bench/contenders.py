@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.handover import hand_over
-from agent.settings import Capture, Device, Mqtt, Settings, Spool, Upload
+from agent.settings import Capture, Device, Mqtt, Seal, Settings, Spool, Upload
 from agent.units import Size
 from bench.accounting import Running
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_RECIPIENTS = (
+    "age1ww6dxhhx4cm2cwz853axw8z9qskfx7cxfpasf2trn2gv2y0jpphqs7e88h",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC8w/spydhOKpEB5wxEurZ0t69LI4lfIuQgtoYLzNjtF",
+)
+"""Two, as a clinic and its supplier would be; nobody holds a key to them."""
 
 RAM = Path("/dev/shm")  # noqa: S108 (the status picture lives in RAM, as on a kiosk)
 
@@ -40,6 +46,8 @@ class Contender:
     stop: signal.Signals = signal.SIGTERM
     audio: tuple[str, ...] = ("*.flac",)
     """Patterns of the files that hold audio, finished or not."""
+    ours: bool = False
+    """Whether it is the recorder."""
 
     def kept_bytes(self, place: Path) -> int:
         """Bytes of audio on the card now."""
@@ -47,13 +55,21 @@ class Contender:
 
 
 def settings_for(
-    sound: Sound, pcm: str, place: Path, *, target: str = "", endpoint_url: str = "", broker: str = ""
+    sound: Sound,
+    pcm: str,
+    place: Path,
+    *,
+    target: str = "",
+    endpoint_url: str = "",
+    broker: str = "",
+    recipients: tuple[str, ...] = (),
 ) -> Settings:
     """The recorder's own defaults; only the room left to others is none, because an image is small."""
     return Settings(
         device=Device(site="bench", id="bench"),
         capture=Capture(pcm=pcm, rate=sound.rate, channels=sound.channels),
         spool=Spool(path=place, keep_free=Size(0)),
+        seal=Seal(recipients=recipients),
         upload=Upload(target=target, endpoint_url=endpoint_url, parallel=4),
         mqtt=Mqtt(url=broker),
     )
@@ -74,6 +90,11 @@ def start_module(module: str, settings: Settings, environment: Mapping[str, str]
 
 def _recorder(sound: Sound, pcm: str, place: Path, environment: Mapping[str, str]) -> Running:
     return start_module("agent.recorder", settings_for(sound, pcm, place), environment)
+
+
+def _encrypting(sound: Sound, pcm: str, place: Path, environment: Mapping[str, str]) -> Running:
+    settings = settings_for(sound, pcm, place, recipients=_RECIPIENTS)
+    return start_module("agent.recorder", settings, environment)
 
 
 def _arecord_flac(sound: Sound, pcm: str, place: Path, environment: Mapping[str, str]) -> Running:
@@ -97,7 +118,10 @@ def _sox(sound: Sound, pcm: str, place: Path, environment: Mapping[str, str]) ->
 
 
 CONTENDERS = {
-    "recorder": Contender("recorder", _recorder, audio=("spool/sealed/*.flac", "spool/open/*.part")),
+    "recorder": Contender("recorder", _recorder, audio=("spool/sealed/*.flac", "spool/open/*.part"), ours=True),
+    "encrypted": Contender(
+        "recorder, encrypting", _encrypting, audio=("spool/sealed/*.flac.age", "spool/open/*.part"), ours=True
+    ),
     "arecord": Contender("arecord | flac -5", _arecord_flac, stop=signal.SIGINT),
     "ffmpeg": Contender("ffmpeg -f segment", _ffmpeg, stop=signal.SIGINT),
     "sox": Contender("sox", _sox, stop=signal.SIGINT),

@@ -23,6 +23,7 @@ COURIER_MIB = 95
 WRITTEN_PER_KEPT = 1.15
 OF_FFMPEG = 0.4
 OF_ARECORD_FLAC = 1.3
+OF_PLAIN = 1.1
 OF_RCLONE = 0.9
 FIRST_FRAME_S = 1.5
 
@@ -60,6 +61,9 @@ def _paced(result: _Result, most_mib: float) -> Iterator[Figure]:
         ratio = own["cpu_s_per_hour"] / medians[other]["cpu_s_per_hour"]
         title = CONTENDERS[other].title
         yield Figure(f"recorder's CPU, {sound}", f"≤ {most} × `{title}`", f"{ratio:.2f} ×", ratio <= most)
+    if "encrypted" in medians:
+        ratio = medians["encrypted"]["cpu_s_per_hour"] / own["cpu_s_per_hour"]
+        yield Figure(f"CPU of encrypting, {sound}", f"≤ {OF_PLAIN} × plain", f"{ratio:.2f} ×", ratio <= OF_PLAIN)
     yield _memory("recorder's memory", sound, max(_peaks(result["lanes"], "recorder")), most_mib)
     yield _written(sound, own["written_per_kept"])
 

@@ -26,9 +26,11 @@ def cpu(results: list[_Result], name: str) -> None:
     """CPU seconds per hour of audio of every contender, one panel a format."""
     figure, axes = plt.subplots(1, len(results), figsize=(4.5 * len(results), 2.6), squeeze=False, layout="constrained")
     for axis, result in zip(axes[0], results, strict=True):
-        titles = [contender.title for contender in CONTENDERS.values()]
-        seconds = [result["medians"][one]["cpu_s_per_hour"] for one in CONTENDERS]
-        bars = axis.barh(titles, seconds, color=[_OURS, *[_OTHERS] * (len(titles) - 1)])
+        there = [name for name in CONTENDERS if name in result["medians"]]
+        titles = [CONTENDERS[name].title for name in there]
+        seconds = [result["medians"][name]["cpu_s_per_hour"] for name in there]
+        colours = [_OURS if CONTENDERS[name].ours else _OTHERS for name in there]
+        bars = axis.barh(titles, seconds, color=colours)
         axis.bar_label(bars, fmt="%.1f", padding=3)
         axis.invert_yaxis()
         axis.margins(x=0.15)

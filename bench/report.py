@@ -82,7 +82,9 @@ def _paced(result: _Result) -> str:
     }
     rows = []
     for name, contender in CONTENDERS.items():
-        own = result["medians"][name]
+        own = result["medians"].get(name)
+        if own is None:
+            continue
         cells = (format(own[key], form) if key in own else "–" for key, form in columns.values())
         rows.append((f"`{contender.title}`", *cells))
     text = f"""\

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from agent.commands.kiosk import Kiosk, open_ledger, running
 from agent.commands.timeline import told
+from agent.contract.age import Identity, identities
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
 from agent.inspection import Finding, Inspection
 from agent.ledger import Ledger, LedgerDamaged
 from agent.spool import files_below
-from agent.terminal import counted, painter, say, say_json
+from agent.terminal import counted, painter, progress, say, say_json
 from agent.timeline import read
 from agent.units import human_bytes
 
@@ -40,12 +40,13 @@ class Report:
     """Whether everything was looked at: without a ledger there is nothing to compare with."""
 
 
-def verify(kiosk: Kiosk, *, fast: bool, repair: bool, as_json: bool) -> int:
+def verify(kiosk: Kiosk, *, fast: bool, repair: bool, as_json: bool, keys: Sequence[Path] = ()) -> int:
     """Look at everything and print what doesn't agree. Raises KioskError when there is nothing to look at.
 
     With `repair`, what can be put right is, and everything is looked at again.
     """
-    report = _repaired(kiosk, fast=fast) if repair else _look(kiosk, fast=fast)
+    opening = [key for file in keys for key in identities(file)]
+    report = _repaired(kiosk, fast=fast) if repair else _look(kiosk, fast=fast, keys=opening)
     if as_json:
         say_json({"good": not report.findings, **asdict(report)})
     else:
@@ -68,7 +69,7 @@ def _repaired(kiosk: Kiosk, *, fast: bool) -> Report:
         return report
 
 
-def _look(kiosk: Kiosk, *, fast: bool, alone: bool = False) -> Report:
+def _look(kiosk: Kiosk, *, fast: bool, alone: bool = False, keys: Sequence[Identity] = ()) -> Report:
     """`alone`: no recorder runs, and none can begin meanwhile."""
     report = Report(hashed=not fast)
 
@@ -77,21 +78,23 @@ def _look(kiosk: Kiosk, *, fast: bool, alone: bool = False) -> Report:
 
     try:
         with open_ledger(kiosk) as ledger:
-            _inspect(kiosk, ledger, recording, report)
+            _inspect(kiosk, ledger, recording, report, keys)
     except LedgerDamaged as damage:
         report.findings.append(Finding("ledger", "state/ledger.db", f"is damaged: {damage.cause}", _REBUILT))
     return report
 
 
-def _inspect(kiosk: Kiosk, ledger: Ledger, recording: Callable[[], bool], report: Report) -> None:
+def _inspect(
+    kiosk: Kiosk, ledger: Ledger, recording: Callable[[], bool], report: Report, keys: Sequence[Identity]
+) -> None:
     ledger.check()
     report.findings += _chain(ledger)
     report.findings += _tiling(kiosk, ledger)
-    inspection = Inspection(kiosk.layout, ledger, kiosk.clock, recording, hashing=report.hashed)
+    inspection = Inspection(kiosk.layout, ledger, kiosk.clock, recording, hashing=report.hashed, keys=keys)
     names = inspection.expected()
     report.segments, report.audio_bytes = len(names), sum(names.values())
-    with _progress(report.audio_bytes) as progress:
-        report.findings += inspection.segments(names, lambda name: progress.advance(names[name]))
+    with progress("verifying", report.audio_bytes) as advance:
+        report.findings += inspection.segments(names, lambda name: advance(names[name]))
     report.findings += inspection.strangers()
     report.findings += inspection.settled(lambda: list(_cap(kiosk, report)))
     report.finished = True
@@ -127,36 +130,6 @@ def _size(directory: Path) -> int:
             with suppress(FileNotFoundError):
                 total += (Path(path) / name).lstat().st_size
     return total
-
-
-class _Progress(Protocol):
-    def advance(self, count: int) -> None:
-        """So many more bytes were read."""
-
-
-class _Unseen:
-    def advance(self, count: int) -> None:
-        """Nobody looks."""
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[_Progress]:
-    """A bar on standard error, where a person looks on."""
-    if not sys.stderr.isatty():
-        yield _Unseen()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    columns = ("verifying", BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-
-        class Seen:
-            def advance(self, count: int) -> None:
-                bar.advance(task, count)
-
-        yield Seen()
 
 
 def _print(report: Report, *, repair: bool) -> None:

@@ -22,7 +22,7 @@ from tests.crash.cuts import Cut, Life, cuts
 from tests.crash.judge import Judge, Outcome
 from tests.crash.promises import notes_in
 from tests.crash.strace import trace
-from tests.crash.workload import crash_settings
+from tests.crash.workload import crash_settings, encrypt, is_encrypted
 
 KIOSK: Final = "kiosk"
 """Where the recorder's root lies on the card."""
@@ -81,12 +81,25 @@ class Findings:
         return "\n".join([told, *map(str, self.violations[:10])])
 
 
-def live(program: str, place: Path, *, before: Cut | None = None, notes: Path | None = None, plant: str = "") -> Life:
-    """Run a program of tests.crash.workload on a fresh card, or on what a cut left, and trace it."""
+def live(
+    program: str,
+    place: Path,
+    *,
+    before: Cut | None = None,
+    notes: Path | None = None,
+    plant: str = "",
+    encrypted: bool = False,
+) -> Life:
+    """Run a program of tests.crash.workload on a fresh card, or on what a cut left, and trace it.
+
+    One that goes on with `notes` encrypts if the one before did.
+    """
     card, own_notes = place / "card", place / "notes"
     card.mkdir(parents=True)
     if notes is None:
         own_notes.mkdir()
+        if encrypted:
+            encrypt(own_notes)
     else:
         shutil.copytree(notes, own_notes, ignore=shutil.ignore_patterns(notes_in(notes).name))
     if before is not None:
@@ -161,6 +174,7 @@ class Checker:
 
     def __init__(self, notes: Path, workplace: Path) -> None:
         self._judge = Judge(notes)
+        self._encrypted = is_encrypted(notes)
         self._place = workplace
         self._outcomes: dict[bytes, Outcome] = {}
         self.findings = Findings()
@@ -176,4 +190,5 @@ class Checker:
     def _recover(self, state: State, *, losing_ledger: bool) -> Outcome:
         with tempfile.TemporaryDirectory(dir=self._place) as top:
             state.lay_out(Path(top))
-            return self._judge.judge(crash_settings(Path(top) / KIOSK), losing_ledger=losing_ledger)
+            chosen = crash_settings(Path(top) / KIOSK, encrypted=self._encrypted)
+            return self._judge.judge(chosen, losing_ledger=losing_ledger)

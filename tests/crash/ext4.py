@@ -20,10 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
+
 from tests.crash.checker import KIOSK
 from tests.crash.judge import Judge
 from tests.crash.promises import Promises, notes_in
-from tests.crash.workload import crash_settings
+from tests.crash.workload import crash_settings, encrypt
+from tests.plaintext import found_in
+from tests.recorder.room import RATE
 
 DataMode = Literal["ordered", "journal"]
 """Mount option `data=`: what ext4 journals; `ordered` is what a Raspberry Pi has."""
@@ -67,9 +71,11 @@ def make_image(path: Path) -> None:
     _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(path))
 
 
-def count_changes(place: Path) -> int:
+def count_changes(place: Path, *, encrypted: bool = False) -> int:
     """How many system calls of a whole life change something."""
     place.mkdir()
+    if encrypted:
+        encrypt(place)
     log = place / "log"
     _record(place / KIOSK, place, f"--output={log}")
     return len(log.read_text().splitlines())
@@ -93,18 +99,30 @@ def mounted(image: Path, place: Path, data: DataMode) -> Iterator[Path]:
         _run("umount", str(place))
 
 
-def try_point(point: Point, place: Path, *, plant: str = "") -> tuple[str, ...]:
+def try_point(point: Point, place: Path, *, plant: str = "", encrypted: bool = False) -> tuple[str, ...]:
     """Let a recorder live until `point`, cut, recover, and say what is broken."""
     image, notes = place / "image", place / "notes"
     make_image(image)
     notes.mkdir()
+    if encrypted:
+        encrypt(notes)
     with mounted(image, place / "card", point.data) as card:
         _record(card / KIOSK, notes, f"--inject={_CHANGES}:signal=SIGKILL:when={point.change}", plant=plant)
         if point.how != "killed":
             _shut_down(card, _FLAGS[point.how])
+    plain = list(_plain_in(image, notes)) if encrypted else []
     with mounted(image, place / "card", point.data) as card:
-        outcome = Judge(notes).judge(crash_settings(card / KIOSK))
-    return tuple(outcome.broken(Promises.read(notes_in(notes))))
+        outcome = Judge(notes).judge(crash_settings(card / KIOSK, encrypted=encrypted))
+    plain += _plain_in(image, notes) if encrypted else []
+    return (*outcome.broken(Promises.read(notes_in(notes))), *plain)
+
+
+def _plain_in(image: Path, notes: Path) -> Iterator[str]:
+    """What was heard and lies on the card in plain, wherever: files, journal, what was removed."""
+    content = image.read_bytes()
+    sounds = [np.fromfile(path, np.int16) for path in sorted(notes.glob("*.pcm"))]
+    if sounds:
+        yield from (f"in plain: {what}" for what in found_in(content, np.concatenate(sounds), RATE))
 
 
 def _record(root: Path, notes: Path, *options: str, plant: str = "") -> None:

@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import soundfile
 
+from agent.contract import age
+from agent.errors import KioskError
 from agent.inspection import Inspection
 from agent.ledger import LedgerDamaged, Segment
+from agent.mending import readable_in_memory
 from agent.recorder.recovery import Recovered, recover
 from agent.settings import Settings
 from agent.spool import SegmentFile, files_below
 from agent.timeline import read
 from tests.clocks import FakeClock
 from tests.crash.promises import Promises, sound_in
+from tests.keys import identity
 from tests.recorder.room import WriterRoom, noise
 
 if TYPE_CHECKING:
@@ -206,7 +210,9 @@ def _quarantine(room: WriterRoom) -> tuple[tuple[str, ...], list[str]]:
 def _true_frames(content: bytes, heard: Sound) -> int | None:
     """How many frames a recording holds, if they are the first of `heard`; None if not, or if it can't be read."""
     try:
-        samples, _ = soundfile.read(io.BytesIO(content), dtype="int16")
-    except soundfile.SoundFileError:
+        encrypted = content.startswith(age.MAGIC)
+        stream = readable_in_memory(content, "", [identity()]).stream if encrypted else io.BytesIO(content)
+        samples, _ = soundfile.read(stream, dtype="int16")
+    except (soundfile.SoundFileError, KioskError):
         return None
     return len(samples) if np.array_equal(samples, heard[: len(samples)]) else None

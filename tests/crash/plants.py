@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import Any, Final
 
 from agent import spool
+from agent.contract import age
 from agent.ledger import Ledger, Segment
 from agent.recorder import recovery, retention, segment
 from agent.recorder.retention import Retention
 from agent.recorder.run import Run
-from agent.spool import SegmentName
+from agent.recorder.segment import SegmentWriter
+from agent.sidecar import Header
+from agent.spool import Layout, SegmentName
 from tests.crash.steps import Step, replace
 
 
@@ -55,19 +59,20 @@ def _root_left_unsynced() -> None:
 
 def _ledger_before_rename() -> None:
     """The ledger speaks of a segment that isn't in its place yet."""
-    waiting: list[tuple[Any, ...]] = []
+    waiting: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def later(move: Step) -> Step:
         def sealing(seal: Step) -> Step:
             def late(run: Run) -> None:
                 seal(run)
                 while waiting:
-                    move(*waiting.pop())
+                    arguments, named = waiting.pop()
+                    move(*arguments, **named)
 
             return late
 
         replace(Run, "seal", sealing)
-        return lambda *paths: waiting.append(paths)
+        return lambda *arguments, **named: waiting.append((arguments, named))
 
     replace(segment, "move_into_sealed", later)
 
@@ -133,6 +138,48 @@ def _ledger_without_full_sync() -> None:
 
     replace(Ledger, "__init__", careless)
 
+
+def _copied_in_plain() -> None:
+    """What is heard is kept in a temporary file for a moment, before it's encrypted."""
+
+    def careless(write: Step) -> Step:
+        def copied(writer: SegmentWriter, pcm: bytes | memoryview) -> None:
+            scratch = writer._part.with_suffix(".tmp")
+            with scratch.open("wb") as file:
+                file.write(pcm)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.unlink()
+            write(writer, pcm)
+
+        return copied
+
+    replace(SegmentWriter, "write", careless)
+
+
+def _falling_back_to_plain() -> None:
+    """Now and then a segment isn't encrypted, as if a recipient couldn't be used at this moment."""
+    calls: list[int] = []
+
+    def forgetful(begin: Step) -> Step:
+        def begun(
+            writer: SegmentWriter, layout: Layout, header: Header, recipients: Sequence[age.Recipient] = ()
+        ) -> None:
+            calls.append(1)
+            if len(calls) % 4 == 0:
+                header, recipients = with_changes(header, encrypted=False), ()
+            begin(writer, layout, header, recipients)
+
+        return begun
+
+    replace(SegmentWriter, "__init__", forgetful)
+
+
+LEAKS: Final[dict[str, Callable[[], None]]] = {
+    "copied in plain": _copied_in_plain,
+    "falling back to plain": _falling_back_to_plain,
+}
+"""What lets somebody hear a card that is encrypted; promises about what is kept are kept by it."""
 
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "without fsync": _without_fsync,

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.ext4 import Point, count_changes, hide_mounts, make_image, mounted, points, try_point
+from tests.crash.ext4 import HOWS, Point, count_changes, hide_mounts, make_image, mounted, points, try_point
+from tests.crash.plants import LEAKS
 
 pytestmark = [pytest.mark.usefixtures("strace"), pytest.mark.timeout(900)]
 
@@ -43,24 +44,31 @@ def _why_not(place: Path) -> str:
         return str(error)
 
 
-def cut_at(chosen: list[Point], ram: Path, *, plant: str = "") -> dict[Point, tuple[str, ...]]:
+def cut_at(chosen: list[Point], ram: Path, *, plant: str = "", encrypted: bool = False) -> dict[Point, tuple[str, ...]]:
     """What each point broke, tried on every core."""
     with multiprocessing.get_context("spawn").Pool(os.cpu_count(), hide_mounts) as pool:
-        return dict(pool.imap_unordered(partial(_try, ram=ram, plant=plant), chosen))
+        return dict(pool.imap_unordered(partial(_try, ram=ram, plant=plant, encrypted=encrypted), chosen))
 
 
-def _try(point: Point, *, ram: Path, plant: str) -> tuple[Point, tuple[str, ...]]:
+def _try(point: Point, *, ram: Path, plant: str, encrypted: bool) -> tuple[Point, tuple[str, ...]]:
     with tempfile.TemporaryDirectory(dir=ram) as place:
-        return point, try_point(point, Path(place), plant=plant)
+        return point, try_point(point, Path(place), plant=plant, encrypted=encrypted)
+
+
+_LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize(
-    "count", [160, pytest.param(1040, marks=[pytest.mark.long, pytest.mark.timeout(3600)])], ids=str
+    ("count", "encrypted"),
+    [(160, False), (24, True), pytest.param(1040, False, marks=_LONG), pytest.param(1040, True, marks=_LONG)],
+    ids=str,
 )
-def test_no_power_cut_on_ext4_breaks_a_promise(ram: Path, tell: Callable[[str], None], count: int) -> None:
+def test_no_power_cut_on_ext4_breaks_a_promise(
+    ram: Path, tell: Callable[[str], None], *, count: int, encrypted: bool
+) -> None:
     began = time.monotonic()
-    chosen = points(count, count_changes(ram / "counted"))
-    broken = cut_at(chosen, ram)
+    chosen = points(count, count_changes(ram / "counted", encrypted=encrypted))
+    broken = cut_at(chosen, ram, encrypted=encrypted)
     bad = {point: what for point, what in broken.items() if what}
     ways = ", ".join(f"{n} {how} data={data}" for (how, data), n in Counter((p.how, p.data) for p in broken).items())
     tell(f"ext4: {len(broken)} points ({ways}), {len(bad)} violations in {time.monotonic() - began:.0f} s")
@@ -73,4 +81,14 @@ def test_a_recorder_without_fsync_is_caught_on_ext4(ram: Path, tell: Callable[[s
     chosen = [Point(changes * eighth // 8, "journal lost", "ordered") for eighth in range(1, 8)]
     caught = [what for what in cut_at(chosen, ram, plant="without fsync").values() if what]
     tell(f"ext4, without fsync: {len(caught)} of {len(chosen)} points caught it")
+    assert caught
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_what_lies_on_an_encrypted_card_in_plain_is_found(ram: Path, tell: Callable[[str], None], leak: str) -> None:
+    changes = count_changes(ram / "counted", encrypted=True)
+    chosen = [Point(changes * part // 3, how, "ordered") for part in (1, 2) for how in HOWS[:2]]
+    caught = [what for what in cut_at(chosen, ram, plant=leak, encrypted=True).values() if what]
+    tell(f"ext4, {leak}: {len(caught)} of {len(chosen)} points caught it")
+    assert all("in plain" in str(what) for what in caught)
     assert caught

@@ -31,13 +31,22 @@ def test_no_power_cut_breaks_a_promise(tmp_path: Path, tell: Callable[[str], Non
     assert len(findings.states) >= 5000
 
 
+def test_no_power_cut_breaks_a_promise_about_what_is_encrypted(tmp_path: Path, tell: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    findings = check(live("record", tmp_path, encrypted=True), seed=1, draws=0)
+    tell(f"encrypted: {findings} in {time.monotonic() - began:.0f} s")
+    assert not findings.violations, str(findings)
+    assert len(findings.states) >= 500
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("seed", range(2, 7))
 def test_no_power_cut_breaks_a_promise_however_the_card_is_torn(
-    tmp_path: Path, tell: Callable[[str], None], seed: int
+    tmp_path: Path, tell: Callable[[str], None], *, seed: int, encrypted: bool
 ) -> None:
-    findings = enumerate_cuts(live("record", tmp_path), seed=seed, draws=12, draws_in_recovery=2)
+    findings = enumerate_cuts(live("record", tmp_path, encrypted=encrypted), seed=seed, draws=12, draws_in_recovery=2)
     tell(f"{findings} (seed {seed})")
     assert not findings.violations, str(findings)
 

@@ -11,27 +11,46 @@ from __future__ import annotations
 import random
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from agent.ledger import Ledger
-from agent.settings import Settings
+from agent.settings import Seal, Settings
 from agent.units import Size
 from tests.clocks import FakeClock
-from tests.crash.plants import PLANTS
+from tests.crash.plants import LEAKS, PLANTS
 from tests.crash.promises import Notary
+from tests.keys import PUBLIC
 from tests.recorder.room import RATE, WriterRoom, settings
 
 SEGMENT_S: Final = 5
+
+_ENCRYPTED: Final = "encrypted"
 
 CAP_SEGMENTS: Final = 2.2
 """Times the most that one segment can take: room for two and the one being written, and little more."""
 
 
-def crash_settings(root: Path, when_full: str = "drop-oldest") -> Settings:
+def crash_settings(root: Path, when_full: str = "drop-oldest", *, encrypted: bool = False) -> Settings:
     """A spool so small that it is soon full."""
+    chosen = _small(root, when_full)
+    return replace(chosen, seal=Seal(recipients=(PUBLIC,))) if encrypted else chosen
+
+
+def encrypt(notes: Path) -> None:
+    """Have the programs that keep their notes there encrypt what they record."""
+    (notes / _ENCRYPTED).touch()
+
+
+def is_encrypted(notes: Path) -> bool:
+    """Whether `encrypt` was called."""
+    return (notes / _ENCRYPTED).exists()
+
+
+def _small(root: Path, when_full: str) -> Settings:
     cap = Size(int(CAP_SEGMENTS * settings(root, segment_seconds=SEGMENT_S).segment_reserve_bytes))
     return settings(
         root,
@@ -43,10 +62,10 @@ def crash_settings(root: Path, when_full: str = "drop-oldest") -> Settings:
     )
 
 
-def record(root: Path) -> None:
+def record(root: Path, *, encrypted: bool) -> None:
     """Everything that a recorder does to its card, at least once."""
     clock = FakeClock()
-    room = WriterRoom(crash_settings(root), clock)
+    room = WriterRoom(crash_settings(root, encrypted=encrypted), clock)
     with Ledger(room.layout.ledger, clock) as courier:
         _hear(room, 6.4)
         _overrun(room, clock)
@@ -70,7 +89,7 @@ def record(root: Path) -> None:
     room.end()
 
     clock.reboot("c" * 32, off_s=60)
-    room = WriterRoom(crash_settings(root, when_full="stop"), clock)
+    room = WriterRoom(crash_settings(root, when_full="stop", encrypted=encrypted), clock)
     with Ledger(room.layout.ledger, clock) as courier:
         _hear(room, 12)
         _acknowledge(courier, 3)
@@ -78,10 +97,10 @@ def record(root: Path) -> None:
     room.end()
 
 
-def recover(root: Path) -> None:
+def recover(root: Path, *, encrypted: bool) -> None:
     """Recovery, and the first seconds of what comes after it."""
     clock = FakeClock(boot="d" * 32, wall_s=1_800_010_000)
-    room = WriterRoom(crash_settings(root), clock)
+    room = WriterRoom(crash_settings(root, encrypted=encrypted), clock)
     _hear(room, 6)
     room.end()
 
@@ -117,8 +136,8 @@ def main(command: str, root: str, notes: str, *plants: str) -> None:
     secrets.token_hex = lambda nbytes=None: chance.randbytes(nbytes or 32).hex()
     Notary(Path(notes)).attend()
     for plant in plants:
-        PLANTS[plant]()
-    {"record": record, "recover": recover}[command](Path(root))
+        (PLANTS | LEAKS)[plant]()
+    {"record": record, "recover": recover}[command](Path(root), encrypted=is_encrypted(Path(notes)))
 
 
 if __name__ == "__main__":

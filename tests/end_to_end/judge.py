@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from agent.contract.age import CHUNK_BYTES
 from agent.ledger import Entry, Gap, Segment
 from agent.settings import Settings
-from agent.spool import files_below
+from agent.spool import AUDIO_SUFFIX, ENCRYPTED_SUFFIX, files_below
 from agent.timeline import Timeline, read
 from agent.units import NS_PER_S
 from hw.simulated import SimulatedRoom
@@ -120,7 +121,7 @@ class Judge:
         for segment in self.segments:
             digest = hashlib.sha256(self.objects[str(segment.key)]).hexdigest()
             assert digest == segment.sha256
-            assert str(segment.key).endswith(f"_{segment.run}_{segment.seq:06d}_{digest[:16]}.flac")
+            assert str(segment.key).endswith(f"_{segment.run}_{segment.seq:06d}_{digest[:16]}{self._suffix}")
 
     def placed_runs(self) -> list[Placed]:
         """Every run found in the source, compared with it sample for sample; in order of time."""
@@ -186,10 +187,18 @@ class Judge:
             yield Cost(gap, (life.killed_ns - gap.begin_ns) / NS_PER_S, starting_ns / NS_PER_S)
 
     @property
+    def _suffix(self) -> str:
+        return ENCRYPTED_SUFFIX if self._settings.seal.recipients else AUDIO_SUFFIX
+
+    @property
     def promised_s(self) -> float:
-        """What a kill may cost by docs/SPOOL.md: a page of FLAC that holds plain samples, a sync, what is under way."""
-        page_s = _PAGE_BYTES / (2 * self._settings.capture.channels * self._settings.capture.rate)
-        return page_s + self._settings.spool.sync_seconds + _UNDER_WAY_S
+        """What a kill may cost by docs/SPOOL.md: a page of FLAC that holds plain samples, a sync, what is under way.
+
+        Where recordings are encrypted, a chunk takes the place of the page.
+        """
+        unwritten = CHUNK_BYTES if self._settings.seal.recipients else _PAGE_BYTES
+        unwritten_s = unwritten / (2 * self._settings.capture.channels * self._settings.capture.rate)
+        return unwritten_s + self._settings.spool.sync_seconds + _UNDER_WAY_S
 
 
 @dataclass(frozen=True, slots=True)

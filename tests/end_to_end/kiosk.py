@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import soundfile
 
+from agent.contract import age
 from agent.errors import KioskError
 from agent.handover import hand_over
 from agent.inspection import Finding, Inspection
 from agent.ledger import Gap, Ledger, Segment
+from agent.mending import readable_in_memory
 from agent.settings import Settings
 from agent.spool import Layout
 from agent.status import RecorderStatus, read_status
@@ -26,6 +28,7 @@ from agent.timeline import Fault, read
 from hw.clock import SystemClock
 from hw.simulated import SimulatedRoom
 from tests.end_to_end.plan import Plan
+from tests.keys import identity
 from tests.soundcard import eventually
 
 if TYPE_CHECKING:
@@ -162,8 +165,10 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 
 def decoded(flac: bytes) -> NDArray[np.int16]:
-    """A FLAC file's samples, shape (frames, channels)."""
-    samples, _ = soundfile.read(io.BytesIO(flac), dtype="int16", always_2d=True)
+    """A FLAC file's samples, shape (frames, channels); it may be encrypted to tests.keys.PUBLIC."""
+    encrypted = flac.startswith(age.MAGIC)
+    stream = readable_in_memory(flac, "", [identity()]).stream if encrypted else io.BytesIO(flac)
+    samples, _ = soundfile.read(stream, dtype="int16", always_2d=True)
     return np.asarray(samples, np.int16)
 
 

@@ -1,7 +1,7 @@
 """Kill storms: whatever is killed whenever, nothing is lost, doubled or torn.
 
-Two kiosks side by side, each in a room of its own, into one real S3 server; see tests.end_to_end.storm for the moments
-and tests.end_to_end.judge for what must hold afterwards.
+Two kiosks side by side, each in a room of its own, the second one encrypting, into one real S3 server; see
+tests.end_to_end.storm for the moments and tests.end_to_end.judge for what must hold afterwards.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.settings import Capture, Device, Mqtt, Settings, Spool, Upload
+from agent.settings import Capture, Device, Mqtt, Seal, Settings, Spool, Upload
 from agent.units import ByteRate, Duration, Size
 from hw.simulated import SimulatedRoom
 from tests.end_to_end.judge import Judge, noise_that_never_repeats
 from tests.end_to_end.kiosk import ROOT, Kiosk
 from tests.end_to_end.storm import Scales, Storm
+from tests.keys import PUBLIC
 from tests.servers import Broker, Bucket
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def settings_of(number: int, cap: Size, root: Path, bucket: Bucket, broker: Brok
             keep_free=Size(0),
             keep_uploaded=Duration(3600),
         ),
+        seal=Seal(recipients=(PUBLIC,) if number == 2 else ()),
         upload=Upload(
             target=f"s3://{bucket.name}/storm-{number}",
             endpoint_url=bucket.store.url,

@@ -11,17 +11,21 @@ import numpy as np
 import soundfile
 
 from agent.ledger import Segment
+from agent.mending import readable
+from agent.recorder.encryption import Recipients
 from agent.recorder.rebuild import open_recovered
 from agent.recorder.retention import Retention
 from agent.recorder.ring import Ring
+from agent.recorder.root import Root
 from agent.recorder.succession import Succession
 from agent.recorder.vitals import Vitals
 from agent.recorder.writer import Writer
 from agent.settings import Capture, Device, Settings, Spool
-from agent.spool import Layout
+from agent.spool import ENCRYPTED_SUFFIX, Layout
 from agent.units import Frames, Size
 from hw.alsa import Block
 from tests.clocks import FakeClock
+from tests.keys import identity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,9 +68,9 @@ class WriterRoom:
         self.heard_frames = 0
         """Put into the ring so far."""
         self.retention = Retention(self.layout, chosen, self.ledger, clock)
-        self.writer = Writer(
-            chosen, self.layout, self.ledger, self.retention, self.ring, clock, self.vitals, succession
-        )
+        self.recipients = Recipients(chosen.seal.recipients)
+        root = Root(chosen, self.layout, self.ledger, self.retention)
+        self.writer = Writer(root, self.ring, clock, self.vitals, self.recipients, succession)
 
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Play `samples` in the fake clock's time, a writer's turn after each whole second.
@@ -99,8 +103,11 @@ class WriterRoom:
         return list(self.ledger.segments())
 
     def audio(self, segment: Segment) -> NDArray[np.int16]:
-        """A sealed segment, decoded; shape (frames, channels)."""
-        samples, _ = soundfile.read(self.layout.audio(segment.name), dtype="int16", always_2d=True)
+        """A sealed segment, decoded; shape (frames, channels). What is encrypted is mended, too."""
+        path = self.layout.audio(segment.name)
+        encrypted = path.name.endswith(ENCRYPTED_SUFFIX)
+        stream = readable(path, [identity()]).stream if encrypted else path
+        samples, _ = soundfile.read(stream, dtype="int16", always_2d=True)
         return np.asarray(samples, np.int16)
 
 

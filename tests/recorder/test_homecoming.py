@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from agent.recorder import homecoming
 from agent.recorder.homecoming import Homecoming, cuts_for_card
 from agent.recorder.rebuild import open_recovered
 from agent.recorder.root import Root, open_root
+from agent.settings import Seal
 from agent.spool import Layout
 from agent.timeline import read
 from agent.units import Size
 from tests.clocks import FakeClock
+from tests.keys import PUBLIC
 from tests.recorder.room import RATE, WriterRoom, noise, settings
 
 PLAYED = noise(16)
@@ -74,12 +77,18 @@ class Kiosk:
 
 @pytest.fixture
 def kiosk(tmp_path: Path) -> Iterator[Kiosk]:
+    with left_for_memory(tmp_path, Seal()) as kiosk:
+        yield kiosk
+
+
+@contextmanager
+def left_for_memory(place: Path, seal: Seal) -> Iterator[Kiosk]:
     clock = FakeClock()
-    card = WriterRoom(settings(tmp_path / "card"), clock)
+    card = WriterRoom(replace(settings(place / "card"), seal=seal), clock)
     card.hear(PLAYED[: 3 * RATE])
     card.writer.leave()
     assert not card.writer.step()
-    memory = WriterRoom(settings(tmp_path / "memory"), clock, card.ring, card.writer.succession())
+    memory = WriterRoom(replace(settings(place / "memory"), seal=seal), clock, card.ring, card.writer.succession())
     for first, last in ((3, 7), (7, 11), (11, 16)):
         memory.hear(PLAYED[first * RATE : last * RATE])
         memory.ring.interrupt("overrun", clock.monotonic_ns())
@@ -110,6 +119,17 @@ def test_files_and_account_come_whole_and_memory_is_free_again(kiosk: Kiosk) -> 
     assert not list(kiosk.memory.layout.sealed.iterdir())
     assert kiosk.bring_home() == 0
     assert ledger.broken_link() is None
+
+
+def test_what_is_encrypted_is_so_in_memory_and_comes_home_as_it_is(tmp_path: Path) -> None:
+    with left_for_memory(tmp_path, Seal(recipients=(PUBLIC,))) as kiosk:
+        away = {path.name: path.read_bytes() for path in kiosk.memory.layout.sealed.glob("*.flac*")}
+        assert all(name.endswith(".flac.age") for name in away)
+        assert kiosk.bring_home() == len(away) > 3
+        home = {path.name: path.read_bytes() for path in kiosk.card.layout.sealed.glob("*.flac*")}
+        assert home.items() > away.items()
+        assert all(name.endswith(".flac.age") for name in home)
+        np.testing.assert_array_equal(everything(kiosk.card, kiosk.card.ledger), PLAYED)
 
 
 def test_what_was_counted_counts_once_however_often_one_comes_home(kiosk: Kiosk) -> None:
@@ -172,12 +192,12 @@ def moments(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch, cut_at: 
     passed = 0
 
     def cutting(original: Callable[..., object]) -> Callable[..., object]:
-        def cut(*arguments: object) -> object:
+        def cut(*arguments: object, **named: object) -> object:
             nonlocal passed
             result: object = None
             for act_now in (False, True):
                 if act_now:
-                    result = original(*arguments)
+                    result = original(*arguments, **named)
                 passed += 1
                 if passed == cut_at:
                     raise PowerCut
