@@ -218,6 +218,35 @@ def mics(as_json: AsJson = False) -> None:
     raise typer.Exit(list_microphones(as_json=as_json))
 
 
+@app.command(epilog=_example("check --report room-12.html"))
+def check(
+    config: ConfigFile = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="AREA", help="Only this area; can be given several times.")
+    ] = None,
+    skip: Annotated[list[str] | None, typer.Option("--skip", metavar="AREA", help="All but this area.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=300, metavar="N", help="How long to listen.")] = 10,
+    clap: Annotated[
+        bool | None, typer.Option("--clap/--no-clap", help="Ask for a clap; else only where a person is there.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page to print: .html or .txt.")
+    ] = None,
+    environment: Annotated[Path, typer.Option(metavar="FILE", help="The environment that the services have.")] = Path(
+        "/etc/kiosk-recorder/environment"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Check a kiosk before it is left alone.
+
+    Microphone, recording, store, broker, clock, card, machine, software: each tried for real. 1 when anything is red.
+    """
+    from agent.commands import check as command
+
+    wish = command.Wish(only or [], skip or [], seconds, clap, report, environment)
+    raise typer.Exit(command.check(config, wish, as_json=as_json))
+
+
 @app.command("try", epilog=_example("try --seconds 20"))
 def try_(
     seconds: Annotated[float | None, typer.Option(min=1, metavar="N", help="End by itself after so long.")] = None,
