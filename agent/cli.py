@@ -15,6 +15,7 @@ from agent import __version__
 from agent.terminal import lead, say
 
 _DEBUG = "KIOSK_RECORDER_DEBUG"
+_ENVIRONMENT = Path("/etc/kiosk-recorder/environment")
 
 # Without rich: formatting help with it takes longer than everything else a short command does.
 _PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
@@ -29,6 +30,9 @@ ConfigFile = Annotated[
         metavar="FILE",
         help="The configuration; else $KIOSK_RECORDER_CONFIG, else /etc/kiosk-recorder/config.toml.",
     ),
+]
+Environment = Annotated[
+    Path, typer.Option("--environment", metavar="FILE", help="The environment that the services have.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
 
@@ -245,6 +249,24 @@ def check(
 
     wish = command.Wish(only or [], skip or [], seconds, clap, report, environment)
     raise typer.Exit(command.check(config, wish, as_json=as_json))
+
+
+@app.command("support-bundle", epilog=_example("support-bundle room-12.tar.gz"))
+def support_bundle(
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A .tar.gz; else named by the kiosk and the time.")
+    ] = None,
+    config: ConfigFile = None,
+    environment: Environment = _ENVIRONMENT,
+    as_json: AsJson = False,
+) -> None:
+    """Put what a helper needs to see into one file.
+
+    Logs, status, ledger summary, the last day, hardware, the configuration; no audio, no keys, no passwords.
+    """
+    from agent.commands.bundle import bundle
+
+    raise typer.Exit(bundle(config, out, environment, as_json=as_json))
 
 
 @app.command("try", epilog=_example("try --seconds 20"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from agent.checkup.finding import Section, exit_status
 from agent.checkup.software import versions
 from agent.checkup.visit import MACHINE, Visit
 from agent.commands import kiosk
+from agent.commands.environment import act_as_services
 from agent.commands.times import iso
 from agent.errors import KioskError
 from agent.status import runtime_directory
@@ -42,7 +42,7 @@ class Wish:
 
 def check(file: Path | None, wish: Wish, *, as_json: bool) -> int:
     """Look at everything and tell as it comes. Raises KioskError when it can't begin."""
-    _take_environment(wish.environment)
+    act_as_services(wish.environment)
     chosen = areas.chosen(wish.only, wish.skip)
     written = _format_of(wish.report)
     # What the courier would write into its log is said in the report, once.
@@ -111,22 +111,6 @@ class Progress:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
             self._shown = False
-
-
-def _take_environment(file: Path) -> None:
-    """Act with the services' environment: what this shell says itself counts more. Raises KioskError."""
-    try:
-        lines = file.read_text().splitlines()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise KioskError(
-            "read environment", place=str(file), cause=error.strerror or str(error), hint="run the command with sudo"
-        ) from error
-    for line in lines:
-        name, separator, value = line.strip().partition("=")
-        if separator and not name.startswith(("#", ";")):
-            os.environ.setdefault(name.strip(), value.strip().strip("\"'"))
 
 
 def _head(visit: Visit) -> report.Head:

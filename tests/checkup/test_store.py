@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import pytest
 
-from agent.checkup import clock, store
+from agent.checkup import clock as clock_area
+from agent.checkup import store
 from agent.checkup.visit import Visit
 from agent.settings import Upload
-from hw.clock import SystemClock
+from hw.clock import Clock, SystemClock
 from tests.checkup.kiosk import SAMPLE, found, kiosk, verdicts, visit
 from tests.servers import Bucket, free_ports
 
@@ -52,9 +53,9 @@ def tight(bucket: Bucket) -> None:
     forbid(bucket, deleting(bucket), putting_elsewhere(bucket))
 
 
-def uploading(bucket: Bucket, root: Path, **changes: object) -> Visit:
+def uploading(bucket: Bucket, root: Path, clock: Clock | None = None) -> Visit:
     upload = Upload(target=f"s3://{bucket.name}/rooms", endpoint_url=bucket.store.url, region="us-east-1")
-    return visit(kiosk(root, upload=upload), sample=SAMPLE, **changes)
+    return visit(kiosk(root, upload=upload), clock, sample=SAMPLE)
 
 
 def red(findings: Mapping[str, Any]) -> Sequence[str]:
@@ -190,6 +191,6 @@ def test_the_store_tells_that_this_clock_is_wrong(bucket: Bucket, tmp_path: Path
     tight(bucket)
     checked = uploading(bucket, tmp_path, clock=Skewed())
     found(store.look, checked)
-    finding = found(clock.look, checked)["store's clock"]
+    finding = found(clock_area.look, checked)["store's clock"]
     assert finding.verdict == "red"
     assert finding.facts["store_ahead_s"] == pytest.approx(3600, abs=60)
