@@ -34,7 +34,7 @@ def test_what_stops_an_area_is_its_finding(checked: Visit, monkeypatch: pytest.M
         raise KioskError("look", place="there", cause="it is dark", hint="make light")
 
     def broken(_visit: Visit) -> Iterator[Finding]:
-        if checked:
+        if checked.seconds:
             raise OSError(5, "Input/output error")
         yield Finding("two", "green", "good")
 
