@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from agent.errors import KioskError, without_hint
 from agent.recorder.levels import FLOOR_DBFS, measure, slice_rms_dbfs
 from agent.status import RecorderStatus, read_status
 from agent.units import NS_PER_S
-from hw.alsa import Block, Microphone, Overrun, microphones
+from hw.alsa import Block, Microphone, Overrun, card_is_absent, microphones
 from hw.process import lock_memory
 
 if TYPE_CHECKING:
@@ -64,11 +65,13 @@ class Impression:
     offset: float | None = None
     """Mean in parts of full scale."""
     overruns: int = 0
+    dead: tuple[int, ...] = ()
+    """Channels, counted from 1, on which nothing came while others sounded."""
 
 
 def look(visit: Visit) -> Iterator[Finding]:
     """Name, signal, noise, clipping and, with somebody there, a clap."""
-    yield _name(visit.settings.capture.pcm)
+    yield _name(visit.settings.capture.pcm, visit.root / "proc/asound")
     try:
         found = _heard(visit) if visit.recorder_pid is None else _followed(visit)
     except KioskError as error:
@@ -80,30 +83,22 @@ def look(visit: Visit) -> Iterator[Finding]:
     yield from judged(found, visit)
 
 
-def _name(pcm: str) -> Finding:
-    found = microphones()
+def _name(pcm: str, asound: Path) -> Finding:
+    """Whether the microphone is the one that is meant, and will be after the next start."""
+    found = microphones(asound)
     names = ", ".join(microphone.pcm for microphone in found)
     listed = f"; found: {names}" if names else ""
+    rename = "write the stable name that `kiosk-recorder mics` tells into `capture.pcm`"
     if pcm == "default":
-        return Finding(
-            "name",
-            "yellow",
-            f'capture.pcm is "default": another microphone can take its place{listed}',
-            "write the stable name that `kiosk-recorder mics` tells into `capture.pcm`",
-        )
+        text = f'capture.pcm is "default": another microphone can take its place{listed}'
+        return Finding("name", "yellow", text, rename)
     card = pcm.partition(":")[2].split(",")[0].removeprefix("CARD=")
     if card.isdigit():
-        return Finding(
-            "name",
-            "yellow",
-            f"capture.pcm names the card by its number, which changes with the order of plugging in{listed}",
-            "write the stable name that `kiosk-recorder mics` tells into `capture.pcm`",
-        )
+        text = f"capture.pcm names the card by its number, which changes with the order of plugging in{listed}"
+        return Finding("name", "yellow", text, rename)
+    if card_is_absent(pcm, asound):
+        return Finding("name", "red", f"{pcm} isn't here{listed}", "plug it in, or correct `capture.pcm`")
     known = next((each for each in found if each.pcm.partition(":")[2] == pcm.partition(":")[2]), None)
-    if known is None and found and card:
-        return Finding(
-            "name", "red", f"{pcm} isn't among the microphones here{listed}", "plug it in, or correct `capture.pcm`"
-        )
     return Finding("name", "green", f"{pcm}: {known.card}" if known else pcm)
 
 
@@ -172,6 +167,14 @@ def _flaws(heard: Impression, visit: Visit) -> Iterator[Finding]:
             f"the signal's mean is {100 * heard.offset:.0f} % of full scale from zero",
             "a broken microphone or input does that: try another one",
         )
+    if heard.dead:
+        which = " and ".join(map(str, heard.dead))
+        yield Finding(
+            "channels",
+            "red",
+            f"nothing on channel {which}, though others sound",
+            "look for a loose plug or a mono microphone; then correct `capture.channels`",
+        )
     if heard.dropouts or heard.overruns:
         yield Finding(
             "stream",
@@ -233,6 +236,7 @@ def impression(
         int(np.count_nonzero(slices <= FLOOR_DBFS)) if slices.max() > FLOOR_DBFS else 0,
         still.dc_offset,
         overruns,
+        tuple(number + 1 for number in range(samples.shape[1]) if not samples[:, number].any()),
     )
 
 

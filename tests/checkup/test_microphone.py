@@ -135,6 +135,43 @@ def test_a_name_that_another_microphone_can_take_is_yellow(tmp_path: Path, pcm: 
     assert found(microphone.look, visit(kiosk(tmp_path, capture=Capture(pcm=pcm))))["name"].verdict == "yellow"
 
 
+def with_card(root: Path, name: str) -> Path:
+    """A machine with one sound card, as /proc/asound shows it."""
+    asound = root / "proc" / "asound"
+    (asound / "card1").mkdir(parents=True)
+    (asound / name).symlink_to("card1")
+    (asound / "version").write_text("Advanced Linux Sound Architecture\n")
+    (asound / "card1" / "id").write_text(f"{name}\n")
+    (asound / "cards").write_text(f" 1 [{name:15}]: USB-Audio - A microphone\n      of somebody's\n")
+    (asound / "pcm").write_text("01-00: USB Audio : USB Audio : capture 1\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("pcm", "verdict", "text"),
+    [
+        ("hw:CARD=KioskMic", "green", "hw:CARD=KioskMic: USB-Audio - A microphone"),
+        ("plughw:CARD=KioskMic", "green", "plughw:CARD=KioskMic: USB-Audio - A microphone"),
+        ("hw:CARD=Webcam", "red", "hw:CARD=Webcam isn't here; found: hw:CARD=KioskMic"),
+    ],
+)
+def test_the_right_card_is_told_by_its_name(tmp_path: Path, pcm: str, verdict: str, text: str) -> None:
+    machine = with_card(tmp_path / "machine", "KioskMic")
+    checked = visit(kiosk(tmp_path, capture=Capture(pcm=pcm)), root=machine)
+    finding = found(microphone.look, checked)["name"]
+    assert (finding.verdict, finding.text) == (verdict, text)
+
+
+def test_a_channel_without_a_microphone_is_red(soundcard: Soundcard, tmp_path: Path) -> None:
+    samples = np.concatenate([quiet(10), np.zeros((10 * RATE, 1), np.int16)], axis=1)
+    room = soundcard(samples, RATE, 2, speed=20, patient=True)
+    capture = Capture(pcm=room.pcm, rate=RATE, channels=2)
+    findings = found(microphone.look, visit(kiosk(tmp_path, capture=capture), room.clock()))
+    assert findings["signal"].verdict == "green"
+    assert findings["channels"].verdict == "red"
+    assert "channel 2" in findings["channels"].text
+
+
 class Recorder:
     """What a running recorder tells, as the check's clock goes on."""
 
