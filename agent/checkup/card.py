@@ -68,8 +68,8 @@ def speed(latencies_s: Sequence[float], sync_seconds: float) -> Finding:
     median, slow = statistics.median(ordered), ordered[-1 - len(ordered) // 20]
     facts = {"median_ms": round(1e3 * median, 1), "p95_ms": round(1e3 * slow, 1), "worst_ms": round(1e3 * ordered[-1])}
     text = (
-        f"{len(ordered)} syncs: half of them within {human_seconds(median)}, 95 % within {human_seconds(slow)}, "
-        f"all within {human_seconds(ordered[-1])}"
+        f"{len(ordered)} syncs: half of them within {_ms(median)}, 95 % within {_ms(slow)}, all within "
+        f"{_ms(ordered[-1])}"
     )
     if median > _BUSY * sync_seconds:
         way_out = "take another card, one for continuous recording (A1 or A2, endurance)"
@@ -78,6 +78,10 @@ def speed(latencies_s: Sequence[float], sync_seconds: float) -> Finding:
         way_out = "check again when nothing else writes; if it stays, take a faster card (A1 or A2, endurance)"
         return Finding("speed", "yellow", f"slow: {text}", way_out, facts)
     return Finding("speed", "green", text, facts=facts)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"
 
 
 def space(room: Room, settings: Settings, bytes_per_hour: float | None) -> Finding:

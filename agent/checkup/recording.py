@@ -65,7 +65,7 @@ def _of_now(sample: Sample) -> Finding:
     return Finding(
         "recording",
         "green",
-        f"{sample.origin}, {human_bytes(len(sample.flac))} of FLAC in memory, decoded again; nothing of it is kept",
+        f"{sample.origin}, {human_bytes(len(sample.flac))} of FLAC in memory, decoded again; nothing of it stays here",
         facts=facts,
     )
 
