@@ -190,13 +190,32 @@ def verify(
     raise typer.Exit(command.verify(kiosk.find(config), fast=fast, repair=repair, as_json=as_json))
 
 
-@app.command("open", epilog=_example("open --run 30825da9f9af -o morning.flac"))
+@app.command("open", epilog=_example("open s3://clinics/north/room-12 -i KEY --from 08:00 --to 09:30 -o morning.flac"))
 def open_(
-    files: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE|SEGMENT", help="Files, or segments as `list` names them.")
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE|DIR|s3://…|SEGMENT",
+            help="Where they are; segments as `list` names them. None: the kiosk's own spool.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to: a .flac or .wav file.")] = ...,  # type: ignore[assignment]
-    run: Annotated[str | None, typer.Option(metavar="RUN", help="All of this run that is in the spool.")] = None,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("-i", "--identity", metavar="KEY", help="A file with a secret key of age or SSH."),
+    ] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="All of this run that is there.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="From then on, in time, with silence between.",
+        ),
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Up to then.")] = None,
+    each: Annotated[bool, typer.Option("--each", help="Each by itself, into the directory -o.")] = False,
+    endpoint_url: Annotated[str, typer.Option(metavar="URL", help="Of a store that isn't AWS.")] = "",
     over_gaps: Annotated[bool, typer.Option("--over-gaps", help="Join what doesn't follow each other, too.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it's there.")] = False,
     config: ConfigFile = None,
@@ -204,11 +223,12 @@ def open_(
 ) -> None:
     """Join recordings into one file to listen to.
 
-    Torn and unfinished ones are read as far as they go.
+    Torn and unfinished ones are read as far as they go, encrypted ones with a key of somebody they are encrypted to.
     """
     from agent.commands.opening import Wish, open_recordings
 
-    raise typer.Exit(open_recordings(Wish(files or [], run, out, force, over_gaps, config), as_json=as_json))
+    wish = Wish(given or [], run, since, until, keys or [], out, each, force, over_gaps, endpoint_url, config)
+    raise typer.Exit(open_recordings(wish, as_json=as_json))
 
 
 @app.command(epilog=_example("mics --json"))

@@ -18,7 +18,7 @@ from typing import Final
 from agent.ledger import Ledger, Segment
 from agent.salvage import Kept, Unclear, judge
 from agent.sidecar import SidecarDamaged, read_sidecar, segment_of
-from agent.spool import AUDIO_SUFFIX, META_SUFFIX, PART_SUFFIX, Layout, SegmentFile, SegmentName, files_below
+from agent.spool import AUDIO_SUFFIXES, META_SUFFIX, PART_SUFFIX, Layout, SegmentFile, SegmentName, files_below
 from agent.units import human_seconds
 from hw.clock import Clock
 
@@ -97,7 +97,7 @@ class Inspection:
     def _strangers(self) -> Iterator[Finding]:
         for directory, own in (
             (self._layout.open, (PART_SUFFIX, META_SUFFIX)),
-            (self._layout.sealed, (AUDIO_SUFFIX, META_SUFFIX)),
+            (self._layout.sealed, (*AUDIO_SUFFIXES, META_SUFFIX)),
         ):
             for entry in files_below(directory):
                 file = SegmentFile.parse(entry.name)

@@ -3,6 +3,8 @@
 Two things are wrong with it: its end holds part of a FLAC frame, and its header promises more than there is, which
 libsndfile refuses to open. Where whole frames end is told by the sidecar if there is one, else by the frames: each
 begins with a header that has a checksum of its own and ends with a checksum of all of it (RFC 9639 §9).
+
+What is encrypted is decrypted into memory first, as far as its whole chunks go.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import io
 import mmap
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.contract import age
 from agent.errors import KioskError
 from agent.sidecar import SidecarDamaged, read_sidecar
 from agent.spool import META_SUFFIX
@@ -60,29 +64,75 @@ class Extent:
 class Readable:
     """A file for a decoder."""
 
-    stream: io.RawIOBase
+    stream: io.RawIOBase | io.BytesIO
     frames: int
     cut: bool
     """Whether less is there than the file promised."""
 
 
-def readable(path: Path) -> Readable:
-    """Open a FLAC file, whole or torn. Raises KioskError when nothing of it can be decoded, OSError for the file."""
+def readable(path: Path, identities: Sequence[age.Identity] = ()) -> Readable:
+    """Open a FLAC file, whole or torn, encrypted or not.
+
+    Raises KioskError when nothing of it can be decoded, OSError for the file.
+    """
     with path.open("rb") as file:
         head = file.read(STREAMINFO_END)
         size = os.fstat(file.fileno()).st_size
-    if len(head) < STREAMINFO_END or not head.startswith((b"fLaC\x00", b"fLaC\x80")):
-        raise KioskError("open recording", place=str(path), cause="isn't a FLAC file" if head else "is empty")
-    promised = total_frames(head)
-    extent = _by_sidecar(path, size) or _by_frames(path)
+    if head.startswith(age.MAGIC):
+        return readable_in_memory(path.read_bytes(), str(path), identities)
+    promised = _promised(head, str(path))
+    extent = _by_sidecar(path, size) or _by_frames_of(path)
     if extent is None or not extent.frames:
-        raise KioskError(
-            "open recording", place=str(path), cause="ends before its first sound", hint="nothing of it can be saved"
-        )
+        raise _without_sound(str(path))
     if extent == Extent(size, promised):
         return Readable(path.open("rb", buffering=0), extent.frames, cut=False)
     head = with_total_frames(head, extent.frames)
     return Readable(_Mended(path, head, extent.size), extent.frames, cut=extent.frames < promised)
+
+
+def readable_in_memory(content: bytes, place: str, identities: Sequence[age.Identity] = ()) -> Readable:
+    """The same of a file's content, which came from `place`. What is decrypted stays in memory. Raises KioskError."""
+    whole: bool | None = None
+    if content.startswith(age.MAGIC):
+        content, whole = _decrypted(content, place, identities)
+    head = content[:STREAMINFO_END]
+    if whole is False and len(head) < STREAMINFO_END:
+        raise _without_sound(place)
+    promised = _promised(head, place)
+    extent = _by_frames(content)
+    if extent is None or not extent.frames:
+        raise _without_sound(place)
+    # What is encrypted is never mended by the recorder: a run that ended early promises more than it has, and is whole.
+    cut = extent.frames < promised if whole is None else not whole
+    mended = with_total_frames(head, extent.frames) + content[STREAMINFO_END : extent.size]
+    return Readable(io.BytesIO(mended), extent.frames, cut)
+
+
+def _decrypted(content: bytes, place: str, identities: Sequence[age.Identity]) -> tuple[bytes, bool]:
+    if not identities:
+        hint = "name a file with a key that opens it: -i KEY"
+        raise KioskError("open recording", place=place, cause="is encrypted", hint=hint)
+    opened = io.BytesIO()
+    try:
+        whole = age.decrypt(io.BytesIO(content), opened, identities)
+    except age.NotForUs:
+        hint = "it takes a key that was among `seal.recipients` when it was recorded"
+        raise KioskError("open recording", place=place, cause="isn't encrypted to this key", hint=hint) from None
+    except age.NotEncrypted as error:
+        raise KioskError("open recording", place=place, cause=f"can't be decrypted: {error}") from None
+    return opened.getvalue(), whole
+
+
+def _promised(head: bytes, place: str) -> int:
+    if len(head) < STREAMINFO_END or not head.startswith((b"fLaC\x00", b"fLaC\x80")):
+        raise KioskError("open recording", place=place, cause="isn't a FLAC file" if head else "is empty")
+    return total_frames(head)
+
+
+def _without_sound(place: str) -> KioskError:
+    return KioskError(
+        "open recording", place=place, cause="ends before its first sound", hint="nothing of it can be saved"
+    )
 
 
 def _by_sidecar(path: Path, size: int) -> Extent | None:
@@ -94,22 +144,26 @@ def _by_sidecar(path: Path, size: int) -> Extent | None:
     return None if record is None else Extent(record.size, record.frames)
 
 
-def _by_frames(path: Path) -> Extent | None:
-    """Search backwards for the last frame; it counts if it's whole, else everything before it does."""
+def _by_frames_of(path: Path) -> Extent | None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        first = _first_frame(data)
-        if first is None:
-            return None
-        block_frames = int.from_bytes(data[10:12], "big")
-        at = len(data)
-        while (at := data.rfind(_SYNC, first, at)) >= 0:
-            found = _frame(data, at)
-            if found is None or not _alike(data[at + 2 : at + 4], data[first + 2 : first + 4]):
-                continue
-            number, frames = found
-            if _crc(_CRC16, 16, data[at:]) == 0:
-                return Extent(len(data), number * block_frames + frames)
-            return Extent(at, number * block_frames)
+        return _by_frames(data)
+
+
+def _by_frames(data: bytes | mmap.mmap) -> Extent | None:
+    """Search backwards for the last frame; it counts if it's whole, else everything before it does."""
+    first = _first_frame(data)
+    if first is None:
+        return None
+    block_frames = int.from_bytes(data[10:12], "big")
+    at = len(data)
+    while (at := data.rfind(_SYNC, first, at)) >= 0:
+        found = _frame(data, at)
+        if found is None or not _alike(data[at + 2 : at + 4], data[first + 2 : first + 4]):
+            continue
+        number, frames = found
+        if _crc(_CRC16, 16, data[at:]) == 0:
+            return Extent(len(data), number * block_frames + frames)
+        return Extent(at, number * block_frames)
     return None
 
 
@@ -118,7 +172,7 @@ def _alike(one: bytes, other: bytes) -> bool:
     return (one[0] & 0x0F, one[1] & 0x0F) == (other[0] & 0x0F, other[1] & 0x0F)
 
 
-def _first_frame(data: mmap.mmap) -> int | None:
+def _first_frame(data: bytes | mmap.mmap) -> int | None:
     """Where the metadata blocks end."""
     at = 4
     while at + 4 <= len(data):
@@ -129,7 +183,7 @@ def _first_frame(data: mmap.mmap) -> int | None:
     return None
 
 
-def _frame(data: mmap.mmap, at: int) -> tuple[int, int] | None:
+def _frame(data: bytes | mmap.mmap, at: int) -> tuple[int, int] | None:
     """Number of the frame whose header stands at `at`, and how many audio frames it holds; None if none does."""
     header = data[at : at + 16]
     if len(header) < 6:

@@ -83,14 +83,15 @@ def _without_sidecar(part: Path, why: str) -> Empty | Unclear:
 def _last_true_record(part: Path, sidecar: Sidecar) -> Kept | None:
     """The newest record whose bytes are really there.
 
-    The header may already have been mended for a short segment: a record's hash holds for the header as planned, or,
-    for the final record, as it is now.
+    The header of a plain one may already have been mended for a short segment: a record's hash holds for the header as
+    planned, or, for the final record, as it is now.
     """
     with part.open("rb") as file:
         head = file.read(STREAMINFO_END)
     if len(head) < STREAMINFO_END:
         return None
-    planned = with_total_frames(head, sidecar.header.planned_frames)
+    encrypted = sidecar.header.encrypted
+    planned = head if encrypted else with_total_frames(head, sidecar.header.planned_frames)
     size = part.stat().st_size
     for place, record in zip(reversed(sidecar.places), reversed(sidecar.records), strict=True):
         start = head if record.final else planned

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from annotated_types import Ge, Le
 
+from agent.contract import age
 from agent.contract.names import Named
 from agent.contract.signed import PublicKey
 from agent.hours import ALWAYS, Hours, Week
@@ -32,6 +33,10 @@ Name = Annotated[str, Named()]
 
 AdminKey = Annotated[str, PublicKey()]
 """The public half of a signing key: "ed25519:…"."""
+
+
+Recipient = Annotated[str, age.PublicKey()]
+"""An age public key: "age1…" or "ssh-ed25519 …"."""
 
 
 class _EmptyIsNone:
@@ -167,6 +172,16 @@ class Spool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """Who can open the recordings. Nobody else can, and the kiosk itself can't."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    recipients: tuple[Recipient, ...] = ()
+    """age public keys, each of which opens every recording: "age1…" or "ssh-ed25519 …"; [] encrypts nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
     """Where recordings go, how fast and when."""
 
@@ -278,6 +293,7 @@ class Settings:
     schedule: Schedule = field(default_factory=Schedule)
     voice: Voice = field(default_factory=Voice)
     spool: Spool = field(default_factory=Spool)
+    seal: Seal = field(default_factory=Seal)
     upload: Upload = field(default_factory=Upload)
     mqtt: Mqtt = field(default_factory=Mqtt)
     commands: Commands = field(default_factory=Commands)
@@ -315,8 +331,8 @@ class Settings:
 
         Audio: where nothing can be compressed FLAC stores the samples as they are (16 bit), adding at most 18 bytes a
         frame and 1 byte a channel to blocks of at least 1152 samples (RFC 9639 §9): less than 1/64. Sidecar: 128 bytes
-        and 64 for each sync (docs/SPOOL.md). The last 64 KiB hold FLAC's metadata blocks, short last blocks and the
-        sealing record.
+        and 64 for each sync (docs/SPOOL.md). What age adds to each 64 KiB, 16 bytes, is within that 1/64, too. The last
+        64 KiB hold age's header, FLAC's metadata blocks, short last blocks and the sealing record.
         """
         return self._reserve_bytes(self.spool.segment_seconds)
 

@@ -1,7 +1,7 @@
 """The sidecar of a segment: how much of it is durable, where it is in time, and what it must hash to.
 
     header   128 bytes  magic, boot, monotonic and wall time of the first frame, clock state,
-                        whether provisional, rate, channels, run, seq, planned frames, CRC-32
+                        whether provisional, whether encrypted, rate, channels, run, seq, planned frames, CRC-32
     record    64 bytes  one a sync: kind, CRC-32, durable audio bytes, frames in them, time of their end,
                         SHA-256 of those bytes
     …
@@ -27,7 +27,7 @@ from typing import Final
 from agent.ledger import ClockState, Segment
 from agent.spool import SegmentName
 
-_HEADER: Final = struct.Struct("<8s16sqqBB2xIH2xQ6s2xI52xI")
+_HEADER: Final = struct.Struct("<8s16sqqBBBxIH2xQ6s2xI52xI")
 _RECORD: Final = struct.Struct("<B3xIQQq32s")
 _MAGIC: Final = b"KRMETA1\n"
 CLOCKS: Final[tuple[ClockState, ...]] = ("unsynchronised", "server", "synchronised")
@@ -72,6 +72,8 @@ class Header:
     planned_frames: int
     provisional: bool = False
     """See `agent.ledger.Segment.provisional`."""
+    encrypted: bool = False
+    """Whether the audio is within age (agent.contract.age)."""
 
     def pack(self) -> bytes:
         """The header's bytes."""
@@ -86,6 +88,7 @@ class Header:
             self.wall_ns,
             CLOCKS.index(self.clock),
             self.provisional,
+            self.encrypted,
             self.rate,
             self.channels,
             self.planned_frames,
@@ -98,7 +101,7 @@ class Header:
         """Raises SidecarDamaged."""
         if len(data) < HEADER_BYTES:
             raise SidecarDamaged("shorter than its header")
-        (magic, boot, begin_ns, wall_ns, clock, provisional, rate, channels, planned, run, seq, checksum) = (
+        (magic, boot, begin_ns, wall_ns, clock, provisional, encrypted, rate, channels, planned, run, seq, checksum) = (
             _HEADER.unpack_from(data)
         )
         if magic != _MAGIC:
@@ -118,6 +121,7 @@ class Header:
             channels=channels,
             planned_frames=planned,
             provisional=bool(provisional),
+            encrypted=bool(encrypted),
         )
 
 

@@ -2,6 +2,7 @@
 
     <root>/spool/open/<run>-<seq>.part        being written
     <root>/spool/sealed/<run>-<seq>.flac      finished: never changes again
+    <root>/spool/sealed/<run>-<seq>.flac.age  the same where recordings are encrypted (agent.contract.age)
     <root>/spool/{open,sealed}/<run>-<seq>.meta   its sidecar (agent.sidecar)
     <root>/spool/quarantine/…                 what nobody understands
     <root>/state/ledger.db                    the ledger (agent.ledger)
@@ -32,6 +33,8 @@ _CARD_TROUBLE = frozenset(
 """What a card answers that fails or is full; everything else is a mistake of the configuration."""
 
 AUDIO_SUFFIX = ".flac"
+ENCRYPTED_SUFFIX = ".flac.age"
+AUDIO_SUFFIXES = (AUDIO_SUFFIX, ENCRYPTED_SUFFIX)
 PART_SUFFIX = ".part"
 META_SUFFIX = ".meta"
 
@@ -62,11 +65,16 @@ class SegmentFile:
     name: SegmentName
     suffix: str
 
+    @staticmethod
+    def suffix_of(path: Path) -> str:
+        """Of a file of ours, all of it: ".flac.age"."""
+        return "".join(path.suffixes)
+
     @classmethod
     def parse(cls, filename: str) -> SegmentFile | None:
         """Read a bare file name; None when it isn't one of ours."""
         stem, dot, suffix = filename.partition(".")
-        if dot + suffix not in (PART_SUFFIX, AUDIO_SUFFIX, META_SUFFIX):
+        if dot + suffix not in (PART_SUFFIX, *AUDIO_SUFFIXES, META_SUFFIX):
             return None
         try:
             return cls(SegmentName.parse(stem), dot + suffix)
@@ -126,8 +134,17 @@ class Layout:
         return self.open / f"{name}{META_SUFFIX}"
 
     def audio(self, name: SegmentName) -> Path:
-        """The sealed audio file."""
-        return self.sealed / f"{name}{AUDIO_SUFFIX}"
+        """The sealed audio file as it is there, encrypted or not; where there is none, an unencrypted one's place."""
+        encrypted, plain = self.audio_either_way(name)
+        return encrypted if encrypted.exists() else plain
+
+    def audio_either_way(self, name: SegmentName) -> tuple[Path, Path]:
+        """Where the sealed audio file is if it's encrypted, and if it isn't."""
+        return self.audio_as(name, encrypted=True), self.audio_as(name, encrypted=False)
+
+    def audio_as(self, name: SegmentName, *, encrypted: bool) -> Path:
+        """Where the sealed audio file belongs."""
+        return self.sealed / f"{name}{ENCRYPTED_SUFFIX if encrypted else AUDIO_SUFFIX}"
 
     def meta(self, name: SegmentName) -> Path:
         """The sealed sidecar."""

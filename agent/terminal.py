@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NoReturn, TextIO
 
 from agent.errors import EXIT_FOUND_WRONG, EXIT_UNUSABLE, KioskError
@@ -54,6 +55,22 @@ def say_json_list(elements: Iterable[Any]) -> None:
         sys.stdout.write(separator + json.dumps(element, ensure_ascii=False))
         separator = ",\n"
     say("[]" if separator == "[\n" else "\n]")
+
+
+@contextmanager
+def progress(what: str, total: int, *, in_bytes: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error where a person looks on; it's told how much more of `total` is done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    count = DownloadColumn(binary_units=True) if in_bytes else MofNCompleteColumn()
+    columns = (what, BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 def lead(run: Callable[[], None], debug: str) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from pathlib import Path
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # bits of mlockall(2)
 
@@ -20,3 +21,11 @@ def lock_memory() -> None:
 def forbid_core_dumps() -> None:
     """A crash must not write what was heard to the card."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def swap_in_use(table: Path = Path("/proc/swaps")) -> bool:
+    """Whether this machine writes memory elsewhere; zram counts, for it may write back to a disk."""
+    try:
+        return len(table.read_text().splitlines()) > 1
+    except OSError:
+        return False

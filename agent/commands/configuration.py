@@ -119,6 +119,8 @@ def left_open(settings: Settings) -> list[str]:
     notes = []
     if settings.capture.pcm == "default":
         notes.append('capture.pcm is "default": name the microphone, so that another one never takes its place')
+    if not settings.seal.recipients:
+        notes.append("seal.recipients is empty: whoever takes the card, or can read the store, hears what was said")
     if not settings.upload.target:
         notes.append("upload.target is empty: recordings stay on this card until they are given up")
     if not settings.mqtt.url:

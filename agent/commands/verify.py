@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from agent.commands.kiosk import Kiosk, open_ledger, running
 from agent.commands.timeline import told
@@ -16,7 +15,7 @@ from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
 from agent.inspection import Finding, Inspection
 from agent.ledger import Ledger, LedgerDamaged
 from agent.spool import files_below
-from agent.terminal import counted, painter, say, say_json
+from agent.terminal import counted, painter, progress, say, say_json
 from agent.timeline import read
 from agent.units import human_bytes
 
@@ -90,8 +89,8 @@ def _inspect(kiosk: Kiosk, ledger: Ledger, recording: Callable[[], bool], report
     inspection = Inspection(kiosk.layout, ledger, kiosk.clock, recording, hashing=report.hashed)
     names = inspection.expected()
     report.segments, report.audio_bytes = len(names), sum(names.values())
-    with _progress(report.audio_bytes) as progress:
-        report.findings += inspection.segments(names, lambda name: progress.advance(names[name]))
+    with progress("verifying", report.audio_bytes) as advance:
+        report.findings += inspection.segments(names, lambda name: advance(names[name]))
     report.findings += inspection.strangers()
     report.findings += inspection.settled(lambda: list(_cap(kiosk, report)))
     report.finished = True
@@ -127,36 +126,6 @@ def _size(directory: Path) -> int:
             with suppress(FileNotFoundError):
                 total += (Path(path) / name).lstat().st_size
     return total
-
-
-class _Progress(Protocol):
-    def advance(self, count: int) -> None:
-        """So many more bytes were read."""
-
-
-class _Unseen:
-    def advance(self, count: int) -> None:
-        """Nobody looks."""
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[_Progress]:
-    """A bar on standard error, where a person looks on."""
-    if not sys.stderr.isatty():
-        yield _Unseen()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    columns = ("verifying", BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-
-        class Seen:
-            def advance(self, count: int) -> None:
-                bar.advance(task, count)
-
-        yield Seen()
 
 
 def _print(report: Report, *, repair: bool) -> None:

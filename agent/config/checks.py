@@ -14,6 +14,7 @@ from functools import partial
 
 from agent.config import places
 from agent.config.keys import shown
+from agent.contract.age import MOST_RECIPIENTS
 from agent.contract.alerts import BY_NAME, NAMES
 from agent.errors import Mistake
 from agent.hours import Week, overlaps
@@ -181,6 +182,16 @@ def ages_are_in_order(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def recipients_are_few_and_distinct(settings: Settings) -> Iterator[Mistake]:
+    """Every recipient takes room in every file, and one that is given twice was meant to be another."""
+    recipients = settings.seal.recipients
+    if len(recipients) > MOST_RECIPIENTS:
+        yield Mistake("seal.recipients", f"names {len(recipients)} keys", f"name at most {MOST_RECIPIENTS}")
+    for number, each in enumerate(recipients):
+        if each in recipients[:number]:
+            yield Mistake(f"seal.recipients[{number}]", "is there twice", "name each key once")
+
+
 def limits_are_in_order(name: str, settings: Settings) -> Iterator[Mistake]:
     """What is critical is worse than what is a warning, and what is over is not beyond it."""
     limits, row = settings.alerts.limits(name), BY_NAME[name]
@@ -213,6 +224,7 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
         ("spool.cap", "spool.segment_seconds", "spool.sync_seconds", "capture.rate", "capture.channels"),
     ),
     (memory_holds_recordings, ("spool.direct_cap", "spool.sync_seconds", "capture.rate", "capture.channels")),
+    (recipients_are_few_and_distinct, ("seal.recipients",)),
     (quarantine_leaves_room, ("spool", "capture.rate", "capture.channels")),
     (ages_are_in_order, ("spool.max_age", "spool.keep_uploaded", "spool.segment_seconds")),
     (places.target_is_one_of_three, ("upload.target", "spool.path")),

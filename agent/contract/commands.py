@@ -66,7 +66,7 @@ REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "bad_arguments": ("has arguments that its verb doesn't take", "`kiosk-fleet command --help` lists them"),
         "unavailable": (
             "has a verb that this kiosk can't do",
-            "nothing: `identify` needs an LED, `upload-now` a target, `erase` and `rotate-recipients` a later release",
+            "nothing: `identify` needs an LED, `upload-now` a target, `erase` a later release",
         ),
         "unanswered": (
             "was given to the recorder, who took no notice and won't any more",
@@ -201,7 +201,6 @@ def _judged(
 _UNAVAILABLE: Final = {
     "identify": "this kiosk has no LED",
     "erase": "this release can't erase yet",
-    "rotate-recipients": "this release doesn't seal recordings yet",
 }
 
 

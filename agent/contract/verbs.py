@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
+from agent.contract import age
 from agent.hours import Hours, overlaps
 from agent.units import MisreadError
 
@@ -105,6 +106,35 @@ class DailyHours:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipients:
+    """Public keys to encrypt to; none at all would be no encryption, which nobody can order."""
+
+    described: str = "age public keys: `age1…` or `ssh-ed25519 …`, several with commas"
+
+    def holds(self, value: object) -> bool:
+        if not isinstance(value, list) or not 1 <= len(value) <= age.MOST_RECIPIENTS or not _distinct(value):
+            return False
+        try:
+            for each in value:
+                age.recipient(each)
+        except MisreadError:
+            return False
+        return True
+
+    def read(self, text: str) -> list[str]:
+        keys = [key.strip() for key in text.split(",")]
+        for key in keys:
+            age.recipient(key)
+        if not self.holds(keys):
+            raise MisreadError("are too many keys, or one twice", f"write up to {age.MOST_RECIPIENTS}, each once")
+        return keys
+
+
+def _distinct(value: list[object]) -> bool:
+    return all(isinstance(each, str) for each in value) and len(set(map(str, value))) == len(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Argument:
     """One argument of a verb."""
 
@@ -185,7 +215,12 @@ _ALL: Final = (
         "upload in these hours whatever config.toml says, until told otherwise; survives restarts",
         (Argument("hours", DailyHours(), "every day, in the kiosk's zone", required=True),),
     ),
-    Verb("rotate-recipients", "recorder", "seal recordings to other keys from now on", planned=True),
+    Verb(
+        "rotate-recipients",
+        "recorder",
+        "encrypt what is recorded from now on to other keys, whatever config.toml says; survives restarts",
+        (Argument("recipients", Recipients(), "all who may open it; whoever isn't among them can't", required=True),),
+    ),
 )
 
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType({verb.name: verb for verb in _ALL})

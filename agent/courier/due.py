@@ -11,7 +11,7 @@ from agent.courier.worker import Job
 from agent.errors import KioskError
 from agent.ledger import Boot, Ledger, Segment
 from agent.settings import Settings
-from agent.spool import AUDIO_SUFFIX, Layout, SegmentName
+from agent.spool import Layout, SegmentFile, SegmentName
 from agent.units import NS_PER_S
 from hw.clock import Clock
 
@@ -78,6 +78,7 @@ class Due:
     def job(self, segment: Segment) -> Job:
         """What a worker needs to know of a recording that `look` found; fixes its key in the ledger."""
         boot = self._boots[segment.boot]
+        path = self._layout.audio(segment.name)
         recording = Recording(
             run=segment.run,
             seq=segment.seq,
@@ -89,13 +90,12 @@ class Due:
             clock=boot.clock,
             truncated=segment.truncated,
             sha256=segment.sha256,
-            suffix=AUDIO_SUFFIX,
+            suffix=SegmentFile.suffix_of(path),
         )
         key = segment.key
         if key is None:
             key = recording.key(self._target.prefix, self._device.site, self._device.id)
             self._ledger.fix_key(segment.name, key, boot.clock)
-        path = self._layout.audio(segment.name)
         return Job(
             segment,
             Outgoing(path=path, key=key, sha256=segment.sha256, size=segment.bytes, metadata=recording.metadata()),

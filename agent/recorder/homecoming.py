@@ -32,7 +32,7 @@ from agent.recorder.removal import remove_files
 from agent.recorder.root import Root
 from agent.recorder.segment import move_into_sealed
 from agent.recorder.succession import Cut
-from agent.spool import Layout, SegmentName
+from agent.spool import ENCRYPTED_SUFFIX, Layout, SegmentName
 from agent.units import NS_PER_S
 from hw.clock import Clock
 
@@ -156,15 +156,16 @@ class Homecoming:
     def _copy(self, segment: Segment) -> bool:
         """One recording as if it were written there: until it's whole, recovery takes it for an unfinished one."""
         name, layout = segment.name, self._home.layout
+        audio = self._direct.audio(name)
         try:
             _copied(self._direct.meta(name), layout.open_meta(name))
-            _copied(self._direct.audio(name), layout.part(name))
+            _copied(audio, layout.part(name))
         except FileNotFoundError:
             # Uploaded or given up in this very moment: an entry that follows says which.
             for path in (layout.part(name), layout.open_meta(name)):
                 path.unlink(missing_ok=True)
             return False
-        move_into_sealed(layout, layout.part(name), layout.open_meta(name), layout.audio(name), layout.meta(name))
+        move_into_sealed(layout, name, encrypted=audio.name.endswith(ENCRYPTED_SUFFIX))
         return True
 
 

@@ -25,7 +25,10 @@ from typing import Any, Final
 from agent.contract.commands import Command, Refusal, judge, target_of
 from agent.contract.keys import timestamp
 from agent.mailbox import Mailbox
+from agent.recorder import rotation
+from agent.recorder.encryption import Recipients
 from agent.recorder.quiet import Moment, Quiet, begun, in_force, joined, left_ns, lifted
+from agent.recorder.rotation import Rotation, rotation_of
 from agent.recorder.standing import Standing, keep, remembered
 from agent.recorder.vitals import Obeyed, Vitals
 from agent.settings import Settings
@@ -34,7 +37,7 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-ABLE: Final = frozenset({"pause", "resume", "mute", "restart"})
+ABLE: Final = frozenset({"pause", "resume", "mute", "restart", rotation.VERB})
 
 _REST_S: Final = 5.0
 """How often to look without being poked: while a stuck card keeps the writer from turning."""
@@ -65,7 +68,13 @@ class Orders:
     """Which commands hold. `quiet` is asked by every thread."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, vitals: Vitals, runtime: Path, restart: Callable[[], None]
+        self,
+        settings: Settings,
+        clock: Clock,
+        vitals: Vitals,
+        recipients: Recipients,
+        runtime: Path,
+        restart: Callable[[], None],
     ) -> None:
         """`restart` ends this process in a way that has it started again."""
         self._keys = frozenset(settings.commands.admin_keys)
@@ -76,6 +85,9 @@ class Orders:
         self._clock = clock
         self._vitals = vitals
         self._restart = restart
+        self._recipients = recipients
+        self._configured = settings.seal.recipients
+        self._rotation: Rotation | None = None
         self._mailbox = Mailbox(runtime)
         self._mark = 0
         self._taken: deque[tuple[str, bytes]] = deque()
@@ -89,7 +101,16 @@ class Orders:
         """Set when there is something to look at."""
 
     def remember(self) -> None:
-        """Before anybody may hear the room: what held when the last process ended."""
+        """Before anybody may hear the room: what held when the last process ended.
+
+        Raises KioskError when recordings may have to be encrypted, and nobody knows to whom.
+        """
+        self._rotation = rotation.remembered(
+            self._card, self._runtime, keys=self._keys, target=self._target, configured=self._configured
+        )
+        if self._rotation is not None:
+            self._recipients.change(self._rotation.recipients)
+            log.info("recordings are encrypted to %d keys that were ordered by command", len(self._recipients.now))
         self._standing = remembered(self._card, self._runtime, self.now(), self._mute_ns)
         self._kept = self._standing.generation
         quiet = self.quiet()
@@ -142,6 +163,10 @@ class Orders:
             log.warning("a command is refused (%s): %s", judged.reason, judged.text)
             self._reply(name, {"ok": False, "error": judged.reason, "text": judged.text, "output": None})
             return
+        if judged.verb == rotation.VERB and not self._rotate(rotation_of(judged, payload)):
+            text = "a command that was issued later than this one has named other recipients"
+            self._reply(name, {"ok": False, "error": "failed", "text": text, "output": None})
+            return
         quiets = self._after(judged, now)
         standing = self._standing.after(quiets, judged.id, judged.expires_ns, now)
         entry = Obeyed(judged.id, judged.key, judged.verb, dict(judged.args), hashlib.sha256(payload).hexdigest())
@@ -162,6 +187,14 @@ class Orders:
             return joined(quiets, begun("muted", "command", length_ns or self._mute_ns, now), now)
         return lifted(quiets, now) if command.verb == "resume" else quiets
 
+    def _rotate(self, ordered: Rotation) -> bool:
+        """Encrypt to others from the next segment on. False: an older command must not bring back who was revoked."""
+        if self._rotation is not None and ordered.issued_ns < self._rotation.issued_ns:
+            return False
+        self._recipients.change(ordered.recipients)
+        self._rotation = ordered
+        return True
+
     def _carry_on(self, doing: _Doing) -> None:
         entered = doing.entry not in self._vitals.obeyed
         kept = self._kept >= doing.standing.generation
@@ -178,7 +211,8 @@ class Orders:
             self._reply(doing.command.id, {"ok": False, "error": "failed", "text": text, "output": None})
             return
         text = "" if kept and entered else "the card doesn't take it: it survives a restart, but no power cut"
-        self._reply(doing.command.id, {"ok": True, "error": None, "text": text, "output": self._output()})
+        output = self._output() if doing.command.verb != rotation.VERB else {"recipients": len(self._recipients.now)}
+        self._reply(doing.command.id, {"ok": True, "error": None, "text": text, "output": output})
         if doing.command.verb == "restart":
             self._restart()
 
@@ -200,15 +234,20 @@ class Orders:
         """In memory at once, on the card by a thread that may get stuck there."""
         self._tried_ns = self._clock.monotonic_ns()
         try:
+            if self._rotation is not None:
+                rotation.keep(self._runtime, self._rotation, durable=False)
             keep(self._runtime, standing, durable=False)
         except OSError as error:
             log.warning("can't keep in memory what was ordered: %s", error)
         if self._keeper is None or not self._keeper.is_alive():
-            self._keeper = threading.Thread(target=self._keep, args=(standing,), name="orders", daemon=True)
+            args = (standing, self._rotation)
+            self._keeper = threading.Thread(target=self._keep, args=args, name="orders", daemon=True)
             self._keeper.start()
 
-    def _keep(self, standing: Standing) -> None:
+    def _keep(self, standing: Standing, ordered: Rotation | None) -> None:
         try:
+            if ordered is not None:
+                rotation.keep(self._card, ordered, durable=True)
             keep(self._card, standing, durable=True)
         except OSError as error:
             log.warning("can't keep on the card what was ordered: %s", error)

@@ -26,6 +26,7 @@ from agent.ledger import Ledger
 from agent.recorder.card import Card
 from agent.recorder.detour import Detour
 from agent.recorder.direct import DirectPath, Substitute
+from agent.recorder.encryption import Recipients
 from agent.recorder.homecoming import Homecoming
 from agent.recorder.ring import Ring, TakenOver
 from agent.recorder.root import Root
@@ -65,6 +66,7 @@ class Paths:
         ring: Ring,
         clock: Clock,
         vitals: Vitals,
+        recipients: Recipients,
         runtime: Path,
         stop: threading.Event,
         turned: Callable[[], None],
@@ -77,7 +79,7 @@ class Paths:
         self._clock = clock
         self._stop = stop
         self._turned = turned
-        self._turns = Turns(ring, clock, vitals, self._after_turn)
+        self._turns = Turns(ring, clock, vitals, recipients, self._after_turn)
         self._direct = DirectPath(settings, runtime, clock, vitals, self._turns)
         self._card = Card(settings, self._direct.layout, clock, vitals)
         self.switch = Switch(runtime, Layout(settings.spool.path).state)

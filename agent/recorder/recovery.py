@@ -40,7 +40,7 @@ from agent.sidecar import (
     segment_of,
 )
 from agent.spool import (
-    AUDIO_SUFFIX,
+    AUDIO_SUFFIXES,
     META_SUFFIX,
     PART_SUFFIX,
     Layout,
@@ -154,12 +154,15 @@ def _set_aside(layout: Layout, ledger: Ledger, name: SegmentName, why: str, done
 
 
 def _cut_and_seal(layout: Layout, sidecar: Sidecar, place: int, record: Record) -> Segment:
-    """Cut the files back to `record`, mend the header, add the CUT record, move both into `sealed/`."""
+    """Cut the files back to `record`, mend the header, add the CUT record, move both into `sealed/`.
+
+    What is encrypted keeps the header it has: `kiosk-recorder open` mends it, where the key is.
+    """
     header = sidecar.header
     part, meta = layout.part(header.name), layout.open_meta(header.name)
     with part.open("r+b") as audio:
         audio.truncate(record.size)
-        if not record.final:
+        if not (record.final or header.encrypted):
             head = audio.read(STREAMINFO_END)
             audio.seek(0)
             audio.write(with_total_frames(head, record.frames))
@@ -173,7 +176,7 @@ def _cut_and_seal(layout: Layout, sidecar: Sidecar, place: int, record: Record) 
             file.write(record.pack(place + 1))
             file.flush()
             os.fsync(file.fileno())
-    move_into_sealed(layout, part, meta, layout.audio(header.name), layout.meta(header.name))
+    move_into_sealed(layout, header.name, encrypted=header.encrypted)
     return segment_of(header, record, layout.meta(header.name).stat().st_size)
 
 
@@ -199,10 +202,10 @@ def _sealed_files(layout: Layout, done: Recovered) -> Iterator[tuple[str, int, b
     """What lies in `sealed/`; strangers are set aside on the way."""
     for entry in files_below(layout.sealed):
         file = SegmentFile.parse(entry.name)
-        if file is None or file.suffix not in (AUDIO_SUFFIX, META_SUFFIX):
+        if file is None or file.suffix not in (*AUDIO_SUFFIXES, META_SUFFIX):
             _set_stranger_aside(layout, entry, done)
         else:
-            yield file.name.run, file.name.seq, file.suffix == AUDIO_SUFFIX
+            yield file.name.run, file.name.seq, file.suffix in AUDIO_SUFFIXES
 
 
 def _lose(ledger: Ledger, segment: Segment, done: Recovered) -> None:
@@ -292,11 +295,11 @@ def _know_boot(ledger: Ledger, header: Header) -> None:
 
 
 def _stems(directory: Path) -> dict[str, set[str]]:
-    """The names ("<run>-<seq>") of what lies in a small directory, by suffix."""
-    stems: dict[str, set[str]] = {PART_SUFFIX: set(), AUDIO_SUFFIX: set(), META_SUFFIX: set()}
+    """The names ("<run>-<seq>") of unfinished audio and of sidecars in a small directory, by suffix."""
+    stems: dict[str, set[str]] = {PART_SUFFIX: set(), META_SUFFIX: set()}
     for entry in files_below(directory):
         file = SegmentFile.parse(entry.name)
-        if file is not None:
+        if file is not None and file.suffix in stems:
             stems[file.suffix].add(str(file.name))
     return stems
 

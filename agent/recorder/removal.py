@@ -18,7 +18,7 @@ def remove_files(layout: Layout, name: SegmentName) -> int:
     Not durable by itself: recovery removes what comes back, be it one of both or both.
     """
     freed = 0
-    for path in (layout.audio(name), layout.meta(name)):
+    for path in (*layout.audio_either_way(name), layout.meta(name)):
         try:
             size = path.stat().st_size
             path.unlink()

@@ -10,15 +10,14 @@ import errno
 import secrets
 from typing import Final
 
-from agent.ledger import Ledger
+from agent.recorder.encryption import Recipients
 from agent.recorder.replay import Replay
-from agent.recorder.retention import Retention
+from agent.recorder.root import Root
 from agent.recorder.segment import SegmentWriter
 from agent.recorder.succession import Accounted, Cut
 from agent.recorder.vitals import Vitals
-from agent.settings import Settings
 from agent.sidecar import Header
-from agent.spool import Layout, SegmentName
+from agent.spool import SegmentName
 from agent.units import NS_PER_S
 from hw.alsa import Block
 from hw.clock import Clock
@@ -30,10 +29,12 @@ RUN_BYTES: Final = 6
 class Shelf:
     """Where segments are put: one spool, its ledger, and who has to go for the next one."""
 
-    def __init__(self, settings: Settings, layout: Layout, ledger: Ledger, retention: Retention, clock: Clock) -> None:
-        self.layout = layout
-        self.ledger = ledger
-        self.retention = retention
+    def __init__(self, root: Root, clock: Clock, recipients: Recipients) -> None:
+        settings = root.settings
+        self.layout = root.layout
+        self.ledger = root.ledger
+        self.retention = root.retention
+        self.recipients = recipients
         self.clock = clock
         self.rate = settings.capture.rate
         self.channels = settings.capture.channels
@@ -153,6 +154,7 @@ class Run:
         shelf, clock = self._shelf, self._shelf.clock
         if not shelf.has_room():
             return None
+        recipients = shelf.recipients.now
         header = Header(
             name=self._next,
             boot=clock.boot,
@@ -163,7 +165,8 @@ class Run:
             channels=shelf.channels,
             planned_frames=shelf.planned_frames,
             provisional=self._provisional,
+            encrypted=bool(recipients),
         )
-        self._segment = SegmentWriter(shelf.layout, header)
+        self._segment = SegmentWriter(shelf.layout, header, recipients)
         self._synced_ns = clock.monotonic_ns()
         return self._segment

@@ -24,6 +24,7 @@ from agent.hours import is_open
 from agent.ledger import Boot, ClockState
 from agent.recorder.capture import PERIOD_S, Capture, Withheld
 from agent.recorder.drift import Drift
+from agent.recorder.encryption import Recipients
 from agent.recorder.orders import Orders
 from agent.recorder.paths import STALL_S, Paths
 from agent.recorder.quiet import left_ns
@@ -34,7 +35,7 @@ from agent.status import RecorderStatus, runtime_directory, write_status
 from agent.units import NS_PER_S
 from hw.alsa import Microphone
 from hw.clock import Clock
-from hw.process import forbid_core_dumps, lock_memory
+from hw.process import forbid_core_dumps, lock_memory, swap_in_use
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,11 @@ class RecorderService:
         self._published_ns = self._since_ns
         synchronised: ClockState = "synchronised" if clock.synchronised() else "unsynchronised"
         self._vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), synchronised)
-        self._paths = Paths(settings, self._ring, clock, self._vitals, self._runtime, self._stop, self._after_turn)
-        self._orders = Orders(settings, clock, self._vitals, self._runtime, self._restart)
+        self._recipients = Recipients(settings.seal.recipients)
+        self._paths = Paths(
+            settings, self._ring, clock, self._vitals, self._recipients, self._runtime, self._stop, self._after_turn
+        )
+        self._orders = Orders(settings, clock, self._vitals, self._recipients, self._runtime, self._restart)
         self._restarting = False
         self._zone = ZoneInfo(settings.device.timezone)
         self._capture = Capture(
@@ -89,7 +93,7 @@ class RecorderService:
         try:
             lock_memory()
         except OSError as error:
-            log.info("memory is not locked (%s): audio could reach swap, if there is any", error.strerror)
+            self._think_of_swap(error)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
         # Daemons: what a card has stuck in the kernel must not keep the process from ending.
@@ -103,6 +107,16 @@ class RecorderService:
         self._wait_for(threads)
         self._publish("stopped")
         return self._exit_status()
+
+    def _think_of_swap(self, error: OSError) -> None:
+        """What is encrypted on the card must not lie beside it in plain. Raises KioskError."""
+        if self._recipients.now and swap_in_use():
+            raise KioskError(
+                "encrypt recordings",
+                cause=f"memory can't be locked ({error.strerror}), and this machine swaps",
+                hint="let the recorder lock memory (LimitMEMLOCK=infinity), or turn swap off",
+            ) from error
+        log.info("memory is not locked (%s): audio could reach swap, if there is any", error.strerror)
 
     def stop(self) -> None:
         """Close the microphone, seal what is open, end."""

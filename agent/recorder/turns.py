@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from agent.recorder.encryption import Recipients
 from agent.recorder.ring import Ring
 from agent.recorder.root import Root
 from agent.recorder.succession import CARD_ERRORS, Succession
@@ -20,18 +21,19 @@ _CLOCK_CHECK_NS: Final = 5 * NS_PER_S
 class Turns:
     """Makes writers for one ring and has them write; both paths' threads share it."""
 
-    def __init__(self, ring: Ring, clock: Clock, vitals: Vitals, turned: Callable[[], None]) -> None:
+    def __init__(
+        self, ring: Ring, clock: Clock, vitals: Vitals, recipients: Recipients, turned: Callable[[], None]
+    ) -> None:
         """`turned` is called after each turn, and when another writer has begun."""
         self._ring = ring
         self._clock = clock
         self._vitals = vitals
+        self._recipients = recipients
         self._turned = turned
 
     def writer(self, root: Root, succession: Succession | None) -> Writer:
         """One that holds the ring from now on and goes on where `succession` says."""
-        return Writer(
-            root.settings, root.layout, root.ledger, root.retention, self._ring, self._clock, self._vitals, succession
-        )
+        return Writer(root, self._ring, self._clock, self._vitals, self._recipients, succession)
 
     def take(self, root: Root, writer: Writer, between: Callable[[], None] = lambda: None) -> None:
         """Until the ring is closed, or the writer was asked to leave. `between` is work on the same spool.

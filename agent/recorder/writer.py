@@ -17,16 +17,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from agent.ledger import Gap, GapReason, Ledger
+from agent.recorder.encryption import Recipients
 from agent.recorder.intake import Intake
-from agent.recorder.retention import Retention
 from agent.recorder.ring import Break, Ring, TakenOver
+from agent.recorder.root import Root
 from agent.recorder.run import Run, Shelf
 from agent.recorder.silence import Silence
 from agent.recorder.succession import CARD_ERRORS, Accounted, CardFailed, Succession
 from agent.recorder.vitals import Vitals
 from agent.recorder.voice import VoiceGate
-from agent.settings import Settings
-from agent.spool import Layout
 from agent.units import NS_PER_S
 from hw.alsa import Block
 from hw.clock import Clock
@@ -42,22 +41,21 @@ class Writer:
 
     def __init__(
         self,
-        settings: Settings,
-        layout: Layout,
-        ledger: Ledger,
-        retention: Retention,
+        root: Root,
         ring: Ring,
         clock: Clock,
         vitals: Vitals,
+        recipients: Recipients,
         succession: Succession | None = None,
     ) -> None:
         """`succession` is what another writer left in this moment; without it the ledger says where time stands."""
+        settings, ledger = root.settings, root.ledger
         left = succession or Succession(None)
         voice = settings.capture.mode == "voice"
         gate = (left.gate or VoiceGate(settings.voice, settings.capture.rate)) if voice else None
-        self._shelf = Shelf(settings, layout, ledger, retention, clock)
+        self._shelf = Shelf(root, clock, recipients)
         self._ledger = ledger
-        self._retention = retention
+        self._retention = root.retention
         self._clock = clock
         self._vitals = vitals
         self._scheduled = settings.capture.mode == "scheduled"

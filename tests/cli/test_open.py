@@ -59,7 +59,9 @@ def test_segments_are_found_by_their_names(kiosk: Kiosk, room: WriterRoom, out: 
     assert np.array_equal(heard(out), noise(5)[2 * RATE :])
     assert document == {
         "file": str(out),
+        "begin": None,
         "seconds": 3.0,
+        "silent_seconds": 0.0,
         "frames": 3 * RATE,
         "rate": RATE,
         "channels": 1,

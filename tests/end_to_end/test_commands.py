@@ -16,17 +16,22 @@ from typing import Any
 
 import pytest
 
+from agent.contract.age import identities
 from agent.contract.commands import compose
+from agent.contract.keys import timestamp
 from agent.contract.messages import Topics
 from agent.contract.signed import public_key, sign
+from agent.errors import KioskError
 from agent.ledger import Ledger
+from agent.mending import readable
 from agent.settings import Capture, Commands, Device, Mqtt, Settings, Spool, Upload
-from agent.units import Size
+from agent.units import NS_PER_S, Size
 from fleet import keyring
 from hw.clock import SystemClock
 from hw.simulated import SimulatedRoom
 from tests.courier.listener import Listener, listening
 from tests.end_to_end.kiosk import ROOT, Kiosk, stop
+from tests.keys import KeyPair, age_key
 from tests.servers import Broker, broker  # noqa: F401
 from tests.soundcard import RATE, Soundcard, eventually, numbered
 
@@ -352,3 +357,52 @@ def test_an_admin_is_told_plainly_what_became_of_a_command(alive: Scene, tmp_pat
     alive.courier.wait()
     away = fleet(alive, keys, "north/room-12", "report")
     assert (away.returncode, "offline" in away.stdout) == (1, True)
+
+
+def opens(path: Path, key: KeyPair) -> bool:
+    try:
+        readable(path, identities(key.secret))
+    except KioskError:
+        return False
+    return True
+
+
+def test_recipients_are_changed_by_command_for_the_next_segment_and_every_start_after(
+    alive: Scene, tmp_path: Path
+) -> None:
+    scene = alive
+    old, new = age_key(tmp_path, "old"), age_key(tmp_path, "new")
+
+    def newest() -> Path:
+        """A segment that began after this moment."""
+        layout = scene.kiosk.layout
+        known = {path.name for path in (*layout.sealed.iterdir(), *layout.open.iterdir())}
+        known = {name.partition(".")[0] for name in known}
+
+        def fresh() -> list[Path]:
+            paths = (*layout.sealed.glob("*.flac"), *layout.sealed.glob("*.flac.age"))
+            return [path for path in paths if path.name.partition(".")[0] not in known]
+
+        eventually(lambda: bool(fresh()), "another segment is sealed", 30)
+        return fresh()[0]
+
+    os.kill(scene.courier.pid, signal.SIGSTOP)  # it would remove what is uploaded
+    assert newest().name.endswith(".flac"), "this kiosk was set up without encryption"
+    os.kill(scene.courier.pid, signal.SIGCONT)
+    answer = scene.tell("rotate-recipients", {"recipients": [old.public]})
+    assert (answer["ok"], answer["output"]) == (True, {"recipients": 1}), answer["text"]
+    issued = timestamp(time.time_ns() - 10 * NS_PER_S)
+    late, payload = scene.command("rotate-recipients", {"recipients": [old.public]}, issued=issued)
+    answer = scene.tell("rotate-recipients", {"recipients": [new.public]})
+    assert answer["ok"]
+    for wrong in ([], ["age1nonsense"], "age1"):
+        assert scene.tell("rotate-recipients", {"recipients": wrong})["error"] == "bad_arguments"
+    scene.publish(payload)
+    assert scene.result(late)["error"] == "failed", "an older command doesn't bring back who was revoked"
+    stop(scene.courier)
+    for _ in range(2):
+        path = newest()
+        assert path.name.endswith(".flac.age")
+        assert (opens(path, new), opens(path, old)) == (True, False)
+        stop(scene.recorder)
+        scene.record()

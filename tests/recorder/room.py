@@ -11,9 +11,11 @@ import numpy as np
 import soundfile
 
 from agent.ledger import Segment
+from agent.recorder.encryption import Recipients
 from agent.recorder.rebuild import open_recovered
 from agent.recorder.retention import Retention
 from agent.recorder.ring import Ring
+from agent.recorder.root import Root
 from agent.recorder.succession import Succession
 from agent.recorder.vitals import Vitals
 from agent.recorder.writer import Writer
@@ -64,9 +66,9 @@ class WriterRoom:
         self.heard_frames = 0
         """Put into the ring so far."""
         self.retention = Retention(self.layout, chosen, self.ledger, clock)
-        self.writer = Writer(
-            chosen, self.layout, self.ledger, self.retention, self.ring, clock, self.vitals, succession
-        )
+        self.recipients = Recipients(chosen.seal.recipients)
+        root = Root(chosen, self.layout, self.ledger, self.retention)
+        self.writer = Writer(root, self.ring, clock, self.vitals, self.recipients, succession)
 
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Play `samples` in the fake clock's time, a writer's turn after each whole second.

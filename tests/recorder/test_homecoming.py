@@ -172,12 +172,12 @@ def moments(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch, cut_at: 
     passed = 0
 
     def cutting(original: Callable[..., object]) -> Callable[..., object]:
-        def cut(*arguments: object) -> object:
+        def cut(*arguments: object, **named: object) -> object:
             nonlocal passed
             result: object = None
             for act_now in (False, True):
                 if act_now:
-                    result = original(*arguments)
+                    result = original(*arguments, **named)
                 passed += 1
                 if passed == cut_at:
                     raise PowerCut

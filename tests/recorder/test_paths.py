@@ -21,6 +21,7 @@ import soundfile
 
 from agent.ledger import Boot, ClockState, Gap, Ledger, Segment
 from agent.recorder.detour import trouble
+from agent.recorder.encryption import Recipients
 from agent.recorder.paths import Paths
 from agent.recorder.retention import Retention
 from agent.recorder.ring import Ring
@@ -85,7 +86,16 @@ class Kiosk:
         known: ClockState = "synchronised" if clock.is_synchronised else "unsynchronised"
         self.vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), known)
         (self.root / "run").mkdir(exist_ok=True)
-        self.paths = Paths(self.settings, self.ring, clock, self.vitals, self.root / "run", self.stop, lambda: None)
+        self.paths = Paths(
+            self.settings,
+            self.ring,
+            clock,
+            self.vitals,
+            Recipients(self.settings.seal.recipients),
+            self.root / "run",
+            self.stop,
+            lambda: None,
+        )
         self.paths.lock()
         self._thread = threading.Thread(target=self._guarded, name="card")
         self._thread.start()

@@ -14,11 +14,12 @@ PACKAGES = ("agent", "hw", "fleet")
 
 ONLY_IN = {
     "alsaaudio": {"hw.alsa"},
-    "boto3": {"agent.courier.targets.s3"},
-    "botocore": {"agent.courier.targets.s3", "agent.courier.targets.signing"},
+    "boto3": {"agent.contract.bucket"},
+    "botocore": {"agent.contract.bucket", "agent.courier.targets.s3", "agent.courier.targets.signing"},
     "gpiozero": {"hw.gpio"},
     "nacl": {"agent.contract.signed"},
     "openfeature": {"agent.contract.flagd"},
+    "pyrage": {"agent.contract.age"},
     "paho": {"agent.courier.broker", "fleet.broker"},
 }
 """Which modules may import a library that is heavy, or whose ways should stay in one place."""

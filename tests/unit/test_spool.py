@@ -32,18 +32,28 @@ def test_everything_lies_where_the_documentation_says(tmp_path: Path) -> None:
     assert all(str(path.relative_to(tmp_path)) == place for path, place in places.items())
 
 
-@pytest.mark.parametrize("suffix", [".part", ".flac", ".meta"])
+@pytest.mark.parametrize("suffix", [".part", ".flac", ".flac.age", ".meta"])
 def test_a_file_of_ours_is_understood(suffix: str) -> None:
     assert SegmentFile.parse(f"{NAME}{suffix}") == SegmentFile(NAME, suffix)
 
 
 @pytest.mark.parametrize(
     "stranger",
-    ["", ".flac", "0123456789ab-000007", f"{NAME}.flac.age", f"{NAME}.x.flac", f"x{NAME}.flac", f"{NAME}.wav",
+    ["", ".flac", "0123456789ab-000007", f"{NAME}.flac.age.2", f"{NAME}.x.flac", f"x{NAME}.flac", f"{NAME}.wav",
      "0123456789AB-000007.flac", "0123456789ab-7.flac", "0123456789ab-0000007.flac", f"{NAME}.flac.2"],
 )  # fmt: skip
 def test_what_is_not_quite_a_file_of_ours_is_a_strangers(stranger: str) -> None:
     assert SegmentFile.parse(stranger) is None
+
+
+def test_audio_is_found_encrypted_or_not(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    encrypted = layout.audio_as(NAME, encrypted=True)
+    assert str(encrypted.relative_to(tmp_path)) == "spool/sealed/0123456789ab-000007.flac.age"
+    encrypted.touch()
+    assert layout.audio(NAME) == encrypted
+    assert SegmentFile.suffix_of(encrypted) == ".flac.age"
 
 
 def test_a_name_that_is_none_is_quoted() -> None:
