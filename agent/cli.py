@@ -256,9 +256,11 @@ def check(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page to print: .html or .txt.")
     ] = None,
-    environment: Annotated[Path, typer.Option(metavar="FILE", help="The environment that the services have.")] = Path(
-        "/etc/kiosk-recorder/environment"
-    ),
+    identity: Annotated[
+        list[Path] | None,
+        typer.Option("-i", "--identity", metavar="KEY", help="Open the recording again with this secret key."),
+    ] = None,
+    environment: Environment = _ENVIRONMENT,
     as_json: AsJson = False,
 ) -> None:
     """Check a kiosk before it is left alone.
@@ -267,7 +269,7 @@ def check(
     """
     from agent.commands import check as command
 
-    wish = command.Wish(only or [], skip or [], seconds, clap, report, environment)
+    wish = command.Wish(only or [], skip or [], seconds, clap, report, environment, identity or [])
     raise typer.Exit(command.check(config, wish, as_json=as_json))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent.checkup.finding import Finding
+from agent.checkup.sealing import recipients_of
 from agent.checkup.visit import Visit
 from agent.limits import Alerts
 from agent.units import human_bytes
@@ -24,7 +25,7 @@ def look(visit: Visit) -> Iterator[Finding]:
     yield temperature(board, visit.settings.alerts)
     yield power(board)
     memory = read_memory(visit.root)
-    yield swap(memory, sealed=False)
+    yield swap(memory, sealed=bool(recipients_of(visit)))
     yield _memory(memory)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from agent.checkup.finding import Finding, of_error
 from agent.checkup.recording import encoded
+from agent.checkup.sealing import recipients_of
 from agent.checkup.visit import Visit
 from agent.contract.metrics import RecorderState
 from agent.errors import KioskError, without_hint
@@ -214,7 +215,8 @@ def _heard(visit: Visit) -> Impression:
                         hint="pull and replug it; if that doesn't help, try another one",
                     )
     samples = np.frombuffer(b"".join(blocks), dtype="<i2").reshape(-1, capture.channels)
-    visit.sample = encoded(samples, capture.rate, f"{len(samples) / capture.rate:.0f} s heard just now")
+    origin = f"{len(samples) / capture.rate:.0f} s heard just now"
+    visit.sample = encoded(samples, capture.rate, origin, recipients_of(visit))
     return impression(samples, capture.rate, quiet_frames, clap=visit.clap, overruns=overruns)
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import soundfile
 
+from agent.checkup import sealing
 from agent.checkup.finding import Finding, of_error
 from agent.checkup.visit import Sample, Visit
 from agent.commands import kiosk
+from agent.contract import age
 from agent.errors import KioskError
 from agent.ledger import Ledger, Segment
 from agent.recorder.flac import FlacStream
@@ -26,46 +28,38 @@ _ENOUGH_S: Final = 600.0
 """Of so much in the spool the mean size says more than that of ten seconds."""
 
 
-def encoded(samples: NDArray[np.int16], rate: int, origin: str) -> Sample:
-    """As the recorder would write it: by its own encoder, in memory."""
+def encoded(samples: NDArray[np.int16], rate: int, origin: str, recipients: tuple[str, ...]) -> Sample:
+    """As the recorder would write it: by its own encoder, sealed where that is configured, in memory."""
     pieces: list[bytes] = []
     stream = FlacStream(lambda piece, _frames: pieces.append(piece), rate, samples.shape[1], Frames(len(samples)))
     stream.write(samples.tobytes())
     stream.finish()
-    return Sample(b"".join(pieces), len(samples) / rate, origin, fresh=True)
+    flac = b"".join(pieces)
+    closed = sealing.sealed(flac, recipients) if recipients else None
+    return Sample(flac, len(samples) / rate, origin, fresh=True, sealed=closed)
 
 
 def look(visit: Visit) -> Iterator[Finding]:
     """A recording, made now or taken from the spool, opened again; and whether it is sealed."""
     if visit.recorder_pid is not None:
         yield _of_spool(visit)
-    elif visit.sample is None:
+    elif visit.sample is None or visit.sample.flac is None:
         yield Finding("recording", "grey", "nothing was heard that could be recorded", "see the microphone's lines")
     else:
-        yield _of_now(visit.sample)
-    yield sealing()
+        yield _of_now(visit.sample, visit.sample.flac)
+    yield from sealing.look(visit)
     _measure(visit)
 
 
-def sealing() -> Finding:
-    """Whether recordings lie here so that only the holder of a key can open them."""
-    return Finding(
-        "sealing",
-        "yellow",
-        "not sealed: this release writes recordings as plain FLAC, and whoever takes the card can listen to them",
-        "keep the kiosk where nobody can take it away; upload early and keep little here (`spool.keep_uploaded`)",
-    )
-
-
-def _of_now(sample: Sample) -> Finding:
-    samples, _ = soundfile.read(io.BytesIO(sample.flac), dtype="int16", always_2d=True)
-    facts = {"seconds": round(sample.seconds, 3), "bytes": len(sample.flac)}
+def _of_now(sample: Sample, flac: bytes) -> Finding:
+    samples, _ = soundfile.read(io.BytesIO(flac), dtype="int16", always_2d=True)
+    facts = {"seconds": round(sample.seconds, 3), "bytes": len(sample.content)}
     if len(samples) == 0:
         return Finding("recording", "red", "what was encoded can't be decoded", "report this: it is a fault here")
     return Finding(
         "recording",
         "green",
-        f"{sample.origin}, {human_bytes(len(sample.flac))} of FLAC in memory, decoded again; nothing of it stays here",
+        f"{sample.origin}, {human_bytes(len(flac))} of FLAC in memory, decoded again; nothing of it stays here",
         facts=facts,
     )
 
@@ -91,7 +85,14 @@ def _of_spool(visit: Visit) -> Finding:
         return Finding(
             "recording", "grey", f"{newest.name} can't be read: {error.strerror}", "check again while it records"
         )
-    visit.sample = Sample(content, newest.seconds, f"{newest.name}, the recorder's newest", fresh=False)
+    encrypted = content.startswith(age.MAGIC)
+    visit.sample = Sample(
+        None if encrypted else content,
+        newest.seconds,
+        f"{newest.name}, the recorder's newest",
+        fresh=False,
+        sealed=content if encrypted else None,
+    )
     return _judged(newest, content, visit)
 
 
@@ -106,6 +107,10 @@ def _judged(newest: Segment, content: bytes, visit: Visit) -> Finding:
             f"{name}, the newest, was cut short by a crash",
             f"check again in {visit.settings.spool.segment_seconds} s",
         )
+    facts = {"seconds": newest.seconds, "bytes": newest.bytes}
+    if content.startswith(age.MAGIC):
+        text = f"{human_seconds(newest.seconds)} and {human_bytes(newest.bytes)}: read and hashed again"
+        return Finding("recording", "green", f"{name}, the recorder's newest, {text}", facts=facts)
     try:
         samples, _ = soundfile.read(io.BytesIO(content), dtype="int16", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -116,7 +121,7 @@ def _judged(newest: Segment, content: bytes, visit: Visit) -> Finding:
         "green",
         f"{name}, the recorder's newest, {human_seconds(newest.seconds)} and {human_bytes(newest.bytes)}: "
         f"read, hashed and decoded again, {levels.rms_dbfs:.0f} dBFS",
-        facts={"seconds": newest.seconds, "bytes": newest.bytes, "rms_dbfs": round(levels.rms_dbfs, 1)},
+        facts={**facts, "rms_dbfs": round(levels.rms_dbfs, 1)},
     )
 
 
@@ -129,7 +134,7 @@ def _measure(visit: Visit) -> None:
         # There is none before the recorder's first start.
         visit.bytes_per_hour = None
     if visit.bytes_per_hour is None and visit.sample is not None and visit.sample.seconds:
-        visit.bytes_per_hour = len(visit.sample.flac) / visit.sample.seconds * 3600
+        visit.bytes_per_hour = len(visit.sample.content) / visit.sample.seconds * 3600
 
 
 def _mean(ledger: Ledger) -> float | None:

@@ -20,12 +20,25 @@ MACHINE: Final = Path("/")
 class Sample:
     """A recording to go by: what it says about the kiosk is said of the real thing."""
 
-    flac: bytes
+    flac: bytes | None
+    """None when it only is here as it was sealed."""
     seconds: float
     origin: str
     """Where it comes from, for people."""
     fresh: bool
     """Whether it was made for this check; else it is a recording of the spool, which isn't ours to upload."""
+    sealed: bytes | None = None
+    """As only those with a key can open it; None where recordings aren't sealed."""
+
+    @property
+    def content(self) -> bytes:
+        """As it would lie on the card and in the store."""
+        return self.sealed if self.sealed is not None else self.flac or b""
+
+    @property
+    def suffix(self) -> str:
+        """Of such a file."""
+        return "flac" if self.sealed is None else "flac.age"
 
 
 @dataclass(slots=True)
@@ -48,6 +61,8 @@ class Visit:
     """Tell the person in front of the terminal what to do now."""
     progress: Callable[[str], None]
     """What is going on, for whoever waits."""
+    identities: tuple[Path, ...] = ()
+    """Files with keys that should open recordings."""
     root: Path = MACHINE
     """The machine's."""
     sample: Sample | None = None

@@ -38,6 +38,7 @@ class Wish:
     """None: when a person is at the terminal."""
     report: Path | None
     environment: Path
+    identities: Sequence[Path] = ()
 
 
 def check(file: Path | None, wish: Wish, *, as_json: bool) -> int:
@@ -62,6 +63,7 @@ def check(file: Path | None, wish: Wish, *, as_json: bool) -> int:
         clap=person if wish.clap is None else wish.clap,
         ask=progress.ask,
         progress=progress.show,
+        identities=tuple(wish.identities),
     )
     head = _head(visit)
     paint, sections = painter(), list[Section]()

@@ -64,7 +64,7 @@ def test_what_was_heard_becomes_a_recording_that_is_opened_again(listening_to: C
     findings = found(recording.look, checked)
     assert findings["recording"].verdict == "green"
     assert checked.sample is not None
-    assert checked.bytes_per_hour == pytest.approx(len(checked.sample.flac) / checked.sample.seconds * 3600)
+    assert checked.bytes_per_hour == pytest.approx(len(checked.sample.content) / checked.sample.seconds * 3600)
     assert not checked.layout.root.exists()
 
 

@@ -15,6 +15,7 @@ import pytest
 from agent.checkup.areas import AREAS
 from hw.simulated import SimulatedRoom
 from tests.cli.kiosk import PROGRAM, ROOT, Kiosk
+from tests.keys import age_key
 from tests.recorder.room import RATE, noise
 from tests.soundcard import Soundcard, eventually
 
@@ -95,6 +96,19 @@ def test_while_the_kiosk_records_the_recorder_keeps_the_microphone(kiosk: Kiosk)
     assert "the recorder's newest" in findings["recording", "recording"]["text"]
     assert kiosk.run("status", "--json").json()["recorder"]["pid"] == pid
     assert kiosk.run("timeline", "--json").json()["totals"]["not_recorded_s"] == {}
+
+
+def test_a_sealed_recording_of_the_spool_is_opened_with_the_key_at_hand(kiosk: Kiosk, room: SimulatedRoom) -> None:
+    key = age_key(kiosk.root)
+    kiosk.configure(capture=f'pcm = "{room.pcm}"', rest=f'[seal]\nrecipients = ["{key.public}"]\n')
+    kiosk.start("record")
+    kiosk.recording()
+    eventually(lambda: bool(kiosk.run("list", "--json").json()), "a finished segment")
+    for identity, opened in ((key, "green"), (age_key(kiosk.root, "other"), "red")):
+        answer = kiosk.run("check", "--only", "recording", "--identity", identity.secret, "--json")
+        findings = by_subject(answer.json())
+        assert findings["recording", "recording"]["verdict"] == "green"
+        assert findings["recording", "sealing"]["verdict"] == opened, findings
 
 
 def test_the_services_environment_counts_and_the_shell_s_more(kiosk: Kiosk) -> None:
