@@ -236,9 +236,7 @@ def check(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page to print: .html or .txt.")
     ] = None,
-    environment: Annotated[Path, typer.Option(metavar="FILE", help="The environment that the services have.")] = Path(
-        "/etc/kiosk-recorder/environment"
-    ),
+    environment: Environment = _ENVIRONMENT,
     as_json: AsJson = False,
 ) -> None:
     """Check a kiosk before it is left alone.
