@@ -17,7 +17,7 @@ from agent.checkup.visit import Visit
 from agent.contract.alerts import ALERTS
 from agent.contract.messages import ROOT, Heard, Topics, cleared
 from agent.courier.broker import Answer, Broker
-from agent.errors import KioskError
+from agent.errors import KioskError, without_hint
 from agent.status import read_courier_status
 from agent.units import NS_PER_S
 
@@ -106,6 +106,9 @@ def look(visit: Visit) -> Iterator[Finding]:
             "write the broker's address into `[mqtt]`",
         )
         return
+    if visit.courier_pid is not None:
+        yield from _by_the_courier(visit)
+        return
     visit.progress(f"connecting to {mqtt.url}")
     try:
         trial = Trial(visit)
@@ -123,6 +126,27 @@ def look(visit: Visit) -> Iterator[Finding]:
         yield from _tried(trial, visit)
     finally:
         trial.close()
+
+
+def _by_the_courier(visit: Visit) -> Iterator[Finding]:
+    """While it runs, its word: a broker that knows a kiosk by one connection alone would hang up on it for ours."""
+    told = read_courier_status(visit.runtime)
+    known = told is not None and (told.pid, told.boot) == (visit.courier_pid, visit.clock.boot)
+    end = told.far_ends.get("broker") if told is not None and known else None
+    if end is not None:
+        what, hint = without_hint(end.trouble)
+        yield Finding("connection", "red", f"as the running courier tells: {what}", hint)
+    elif known:
+        yield Finding("connection", "green", "the running courier has no trouble with it")
+    else:
+        yield Finding("connection", "grey", "the courier runs, but hasn't told yet how it gets on", "check again")
+    yield from _in_clear(visit.settings.mqtt.url)
+    yield Finding(
+        "access list",
+        "grey",
+        "not tried while the courier runs, because that could cut its connection",
+        "systemctl stop kiosk-courier; kiosk-recorder check --only broker; systemctl start kiosk-courier",
+    )
 
 
 def _in_clear(url: str) -> Iterator[Finding]:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from agent.checkup import broker as area
 from agent.checkup.finding import Finding
 from agent.contract.alerts import Raised
 from agent.settings import Mqtt
-from agent.status import CourierStatus, write_courier_status
+from agent.status import CourierStatus, FarEnd, write_courier_status
 from tests.checkup.kiosk import found, kiosk, verdicts, visit
 from tests.cli.kiosk import ROOT
 from tests.servers import Broker, free_ports, mosquitto
@@ -31,6 +33,7 @@ def guarded(directory: Path, access: str) -> Iterator[Broker]:
     passwords.chmod(0o600)
     (directory / "acl").chmod(0o600)
     (directory / "secret").write_text("open sesame\n")
+    (directory / "secret").chmod(0o600)
     options = f"allow_anonymous false\npassword_file {passwords}\nacl_file {directory}/acl"
     with mosquitto(directory, options) as broker:
         yield broker
@@ -116,6 +119,22 @@ def test_a_broker_that_is_not_there_is_red(tmp_path: Path) -> None:
 
 def test_no_broker_is_yellow(tmp_path: Path) -> None:
     assert verdicts(found(area.look, visit(kiosk(tmp_path)))) == {"connection": "yellow"}
+
+
+@pytest.mark.parametrize(
+    ("far_ends", "verdict"),
+    [({}, "green"), ({"broker": FarEnd(0, "connect to broker: refused\n  → is it up?")}, "red")],
+)
+def test_a_running_courier_is_asked_and_left_alone(
+    broker: Broker, tmp_path: Path, far_ends: dict[str, FarEnd], verdict: str
+) -> None:
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    checked = visit(kiosk(tmp_path, mqtt=Mqtt(url=broker.url)), courier_pid=7)
+    assert found(area.look, checked)["connection"].verdict == "grey"
+    write_courier_status(runtime, CourierStatus(7, checked.clock.boot, far_ends))
+    assert verdicts(found(area.look, checked)) == {"connection": verdict, "access list": "grey"}
+    assert "room-1-check" not in (broker.directory / "mosquitto.log").read_text()
 
 
 def test_an_alert_that_is_raised_is_not_cleared(broker: Broker, tmp_path: Path) -> None:
