@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 
 from agent.contract import messages
 from agent.contract.discovery import BINARY_SENSOR, PREFIX, SENSOR
+from agent.contract.events import EVENTS, Event, Fact, Kind
 from agent.contract.messages import OFFLINE, ONLINE, Severity
 from agent.contract.metrics import METRICS, Metric
 from agent.contract.names import NAME
@@ -27,9 +28,29 @@ _TIME: Final[Schema] = {
     "description": "wall time of the kiosk, ISO 8601, UTC",
 }
 _BOOT: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "id of this boot of the machine"}
-_WORD: Final[Schema] = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 _COMMAND_ID: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16,64}$"}
 _TEXT: Final[Schema] = {"type": "string", "minLength": 1}
+_KEY: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{12,32}(-[0-9]+){0,2}$",
+    "description": "the same however often it is said",
+}
+_KINDS: Final[Mapping[Kind, Schema]] = {
+    "text": _TEXT,
+    "word": {"type": "string", "pattern": "^[a-z][a-z0-9_-]*$"},
+    "hex": {"type": "string", "pattern": "^[0-9a-f]{12,64}$"},
+    "time": _TIME,
+    "integer": {"type": "integer", "minimum": 0},
+    "number": {"type": "number"},
+    "value": {"type": ["number", "string", "null"]},
+    "args": {"type": "object"},
+    "variants": {"type": "object", "additionalProperties": {"type": "string"}},
+    "metrics": {
+        "type": "object",
+        "propertyNames": {"enum": [metric.name for metric in METRICS if metric.kind != "text"]},
+        "additionalProperties": {"type": "number"},
+    },
+}
 _TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"], "minLength": 1}
 
 
@@ -96,9 +117,28 @@ def alert() -> Schema:
 
 
 def event() -> Schema:
-    """Something happened. What else is told depends on what it was."""
-    key = {"type": "string", "minLength": 1, "maxLength": 64, "description": "the same however often it is said"}
-    return _object({"id": key, "ts": _TIME, "event": _WORD})
+    """Something happened: exactly the facts of one of the events of the table."""
+    name = {"enum": [row.name for row in EVENTS]}
+    return _object({"event": name}) | {"allOf": [_happened(row) for row in EVENTS]}
+
+
+def _happened(row: Event) -> Schema:
+    named = {"const": row.name}
+    facts = {fact.name: _told(fact) for fact in row.facts}
+    # Not one of many: so whoever breaks it hears what is wrong with the event that it means.
+    return {
+        "if": {"properties": {"event": named}},
+        "then": _closed(id=_KEY, ts=_TIME, event=named, **facts) | {"description": row.definition},
+    }
+
+
+def _told(fact: Fact) -> Schema:
+    unit = f", {fact.unit}" if fact.unit not in ("", "1") else ""
+    described: Schema = {"description": f"{fact.definition}{unit}"}
+    if fact.choices:
+        return described | {"enum": list(fact.choices) + ([None] if fact.null else [])}
+    found = _KINDS[fact.kind]
+    return described | (found | {"type": [found["type"], "null"]} if fact.null else found)
 
 
 def result() -> Schema:

@@ -12,6 +12,7 @@ import random
 import ssl
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -38,6 +39,9 @@ _LONGEST_RECONNECT_S = (20, 30)
 """Each kiosk takes its own from this range: a fleet that lost its broker together must not come back together."""
 Sent = MQTTMessageInfo
 """What becomes of a message on its way: `is_published()` once the broker has it."""
+
+_MOST_UNWELCOME = 256
+"""Refusals that nobody asks about are forgotten: message ids come again."""
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -68,6 +72,7 @@ class Broker:
         self._sessions = 0
         self._welcomed = False
         self._turned_away = False
+        self._unwelcome: deque[int] = deque(maxlen=_MOST_UNWELCOME)
         self._hung_up = threading.Event()
         self._known = ""
         self.answers: SimpleQueue[Answer] | None = None
@@ -127,6 +132,14 @@ class Broker:
         if message.expires_s is not None:
             properties.MessageExpiryInterval = message.expires_s
         return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+
+    def refused(self, sent: Sent) -> bool:
+        """Of a message that is published: whether the broker answered that it doesn't take it. To be asked once."""
+        try:
+            self._unwelcome.remove(sent.mid)
+        except ValueError:
+            return False
+        return True
 
     def stop(self, farewell: Message | None, seconds: float) -> None:
         """Say `farewell` and hang up so that no will is published, waiting up to `seconds` for each of them."""
@@ -190,6 +203,9 @@ class Broker:
     def _on_publish(
         self, _client: Client, _data: object, number: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
+        # paho calls a refused message published, too; this comes before it does.
+        if reason.is_failure:
+            self._unwelcome.append(number)
         if self.answers is not None:
             self.answers.put(Answer(number, str(reason) if reason.is_failure else ""))
 
