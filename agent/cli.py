@@ -15,6 +15,7 @@ from agent import __version__
 from agent.terminal import lead, say
 
 _DEBUG = "KIOSK_RECORDER_DEBUG"
+_ENVIRONMENT = Path("/etc/kiosk-recorder/environment")
 
 # Without rich: formatting help with it takes longer than everything else a short command does.
 _PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
@@ -33,6 +34,9 @@ ConfigFile = Annotated[
 Identities = Annotated[
     list[Path] | None,
     typer.Option("-i", "--identity", metavar="KEY", help="A file with a secret key of age or SSH."),
+]
+Environment = Annotated[
+    Path, typer.Option("--environment", metavar="FILE", help="The environment that the services have.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
 
@@ -238,6 +242,55 @@ def mics(as_json: AsJson = False) -> None:
     from agent.commands.mics import list_microphones
 
     raise typer.Exit(list_microphones(as_json=as_json))
+
+
+@app.command(epilog=_example("check --report room-12.html"))
+def check(
+    config: ConfigFile = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="AREA", help="Only this area; can be given several times.")
+    ] = None,
+    skip: Annotated[list[str] | None, typer.Option("--skip", metavar="AREA", help="All but this area.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=300, metavar="N", help="How long to listen.")] = 10,
+    clap: Annotated[
+        bool | None, typer.Option("--clap/--no-clap", help="Ask for a clap; else only where a person is there.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page to print: .html or .txt.")
+    ] = None,
+    identity: Annotated[
+        list[Path] | None,
+        typer.Option("-i", "--identity", metavar="KEY", help="Open the recording again with this secret key."),
+    ] = None,
+    environment: Environment = _ENVIRONMENT,
+    as_json: AsJson = False,
+) -> None:
+    """Check a kiosk before it is left alone.
+
+    Microphone, recording, store, broker, clock, card, machine, software: each tried for real. 1 when anything is red.
+    """
+    from agent.commands import check as command
+
+    wish = command.Wish(only or [], skip or [], seconds, clap, report, environment, identity or [])
+    raise typer.Exit(command.check(config, wish, as_json=as_json))
+
+
+@app.command("support-bundle", epilog=_example("support-bundle room-12.tar.gz"))
+def support_bundle(
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A .tar.gz; else named by the kiosk and the time.")
+    ] = None,
+    config: ConfigFile = None,
+    environment: Environment = _ENVIRONMENT,
+    as_json: AsJson = False,
+) -> None:
+    """Put what a helper needs to see into one file.
+
+    Logs, status, ledger summary, the last day, hardware, the configuration; no audio, no keys, no passwords.
+    """
+    from agent.commands.bundle import bundle
+
+    raise typer.Exit(bundle(config, out, environment, as_json=as_json))
 
 
 @app.command("try", epilog=_example("try --seconds 20"))

@@ -12,8 +12,18 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.units import Nanoseconds
+from hw.kernel import entries, told
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_TIME_SERVICES = {
+    "systemd-timesyn": "systemd-timesyncd",
+    "chronyd": "chronyd",
+    "ntpd": "ntpd",
+    "ntp-daemon": "ntpd-rs",
+    "openntpd": "openntpd",
+}
+"""What sets clocks on Debian, by the name that the kernel gives its process: 15 bytes of it (proc_pid_comm(5))."""
 
 _TIME_ERROR = 5
 """What adjtimex(2) returns while the kernel's clock isn't synchronised."""
@@ -37,6 +47,13 @@ class Clock(Protocol):
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Pause until `event` is set (True) or `seconds` have passed (False)."""
+
+
+def time_services(root: Path = Path("/")) -> list[str]:
+    """What runs that sets this machine's clock."""
+    processes = (entry for entry in entries(root / "proc") if entry.name.isdigit())
+    names = {told(process / "comm") for process in processes}
+    return [service for name, service in _TIME_SERVICES.items() if name in names]
 
 
 class _Timex(ctypes.Structure):

@@ -12,8 +12,11 @@ Where a path leads to may have to be read from the card, which can be stuck, and
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -106,6 +109,33 @@ def read_storage(directory: Path, root: Path = _MACHINE) -> Storage:
         free_bytes=free_bytes,
         free_inodes=free_inodes,
     )
+
+
+def sync_latencies(directory: Path, count: int, size: int) -> list[float]:
+    """Seconds that each of `count` syncs of another `size` bytes took. Nothing of it stays. Raises OSError."""
+    descriptor = _nameless(directory)
+    try:
+        found = []
+        for _ in range(count):
+            os.write(descriptor, os.urandom(size))
+            begun = time.monotonic()
+            os.fdatasync(descriptor)
+            found.append(time.monotonic() - begun)
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def _nameless(directory: Path) -> int:
+    """A file that is gone when it is closed, however that comes about."""
+    try:
+        return os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+    descriptor, name = tempfile.mkstemp(prefix=".speed-", dir=directory)
+    os.unlink(name)  # noqa: PTH108 (a name, not a path)
+    return descriptor
 
 
 def mount_of(directory: str, mountinfo: str) -> Mount | None:

@@ -100,14 +100,22 @@ class Situation:
 
 def status(kiosk: Kiosk, *, as_json: bool) -> int:
     """Print the situation. Raises KioskError when this user may not look."""
+    if as_json:
+        told = document(kiosk)
+        say_json(told)
+        return EXIT_GOOD if told["good"] else EXIT_FOUND_WRONG
     situation = look(kiosk)
     wrong = list(troubles(situation, kiosk.settings))
-    machine = hardware.look(kiosk.settings.spool.path)
-    if as_json:
-        say_json(_document(situation, wrong, kiosk) | {"hardware": hardware.document(machine)})
-    else:
-        _print(situation, wrong, kiosk, hardware.lines(machine, kiosk.zone))
+    _print(situation, wrong, kiosk, hardware.lines(hardware.look(kiosk.settings.spool.path), kiosk.zone))
     return EXIT_FOUND_WRONG if wrong else EXIT_GOOD
+
+
+def document(kiosk: Kiosk) -> dict[str, Any]:
+    """All of it for programs. Raises KioskError when this user may not look."""
+    situation = look(kiosk)
+    machine = hardware.look(kiosk.settings.spool.path)
+    wrong = list(troubles(situation, kiosk.settings))
+    return _document(situation, wrong, kiosk) | {"hardware": hardware.document(machine)}
 
 
 def look(kiosk: Kiosk) -> Situation:

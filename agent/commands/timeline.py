@@ -48,22 +48,37 @@ class Totals:
 
 def show(kiosk: Kiosk, *, since_ns: int | None, until_ns: int | None, as_json: bool) -> int:
     """Print the part between two wall times; the check is made on all of it. Raises KioskError."""
+    if as_json:
+        shown = document(kiosk, since_ns=since_ns, until_ns=until_ns)
+        say_json(shown)
+        return EXIT_FOUND_WRONG if shown["faults"] else EXIT_GOOD
     with open_ledger(kiosk) as ledger:
         timeline = read(ledger)
-    rows = (
-        row
-        for row in rows_of(timeline)
-        if (since_ns is None or row.end_ns > since_ns) and (until_ns is None or row.begin_ns < until_ns)
-    )
-    faults = [(fault, told(fault, timeline, kiosk)) for fault in timeline.faults]
-    if as_json:
-        _print_json(rows, faults, kiosk)
-    else:
-        _print_table(rows, kiosk)
-        paint = painter()
-        for _, text in faults:
-            say(f"{paint('fault', 'red')}: {text}")
-    return EXIT_FOUND_WRONG if faults else EXIT_GOOD
+    _print_table(_between(timeline, since_ns, until_ns), kiosk)
+    paint = painter()
+    for fault in timeline.faults:
+        say(f"{paint('fault', 'red')}: {told(fault, timeline, kiosk)}")
+    return EXIT_FOUND_WRONG if timeline.faults else EXIT_GOOD
+
+
+def document(kiosk: Kiosk, *, since_ns: int | None, until_ns: int | None) -> dict[str, Any]:
+    """The same for programs. Raises KioskError."""
+    with open_ledger(kiosk) as ledger:
+        timeline = read(ledger)
+    totals, intervals = Totals(), []
+    for row in _between(timeline, since_ns, until_ns):
+        totals.add(row)
+        intervals.append(_for_programs(row, kiosk))
+    faults = [
+        {**asdict(fault), "seconds": fault.seconds, "text": told(fault, timeline, kiosk)} for fault in timeline.faults
+    ]
+    return {"intervals": intervals, "totals": asdict(totals), "faults": faults}
+
+
+def _between(timeline: Timeline, since_ns: int | None, until_ns: int | None) -> Iterator[Row]:
+    for row in rows_of(timeline):
+        if (since_ns is None or row.end_ns > since_ns) and (until_ns is None or row.begin_ns < until_ns):
+            yield row
 
 
 def rows_of(timeline: Timeline) -> Iterator[Row]:
@@ -101,15 +116,6 @@ def told(fault: Fault, timeline: Timeline, kiosk: Kiosk) -> str:
     return (
         f"{fault.kind} of {human_seconds(fault.seconds)}: {where}, where {fault.before} ends and {fault.after} begins"
     )
-
-
-def _print_json(rows: Iterator[Row], faults: list[tuple[Fault, str]], kiosk: Kiosk) -> None:
-    totals, intervals = Totals(), []
-    for row in rows:
-        totals.add(row)
-        intervals.append(_for_programs(row, kiosk))
-    told_faults = [{**asdict(fault), "seconds": fault.seconds, "text": text} for fault, text in faults]
-    say_json({"intervals": intervals, "totals": asdict(totals), "faults": told_faults})
 
 
 def _for_programs(row: Row, kiosk: Kiosk) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -44,6 +46,16 @@ _MOST_UNWELCOME = 256
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the broker says to one publication of QoS 1, or to one subscription."""
+
+    to: int | None
+    """Number of the publication; None for a subscription."""
+    refused: str
+    """Why; empty when it is granted."""
+
+
 class Broker:
     """One connection, looked after from `start` to `stop`."""
 
@@ -63,6 +75,8 @@ class Broker:
         self._unwelcome: deque[int] = deque(maxlen=_MOST_UNWELCOME)
         self._hung_up = threading.Event()
         self._known = ""
+        self.answers: SimpleQueue[Answer] | None = None
+        """Where its answers go, for whoever wants to know each; put one there before `start`."""
         self.refusal: KioskError | None = None
         """Why there is no connection, once that is known."""
         self._host, self._port, encrypted = _address(settings.url)
@@ -72,6 +86,7 @@ class Broker:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._client.on_subscribe = self._on_subscribe
         self._client.reconnect_delay_set(1, random.randint(*_LONGEST_RECONNECT_S))  # noqa: S311 (only to scatter)
         self._tls = _tls(settings) if encrypted else None
         if self._tls is not None:
@@ -170,13 +185,6 @@ class Broker:
         error = sys.exc_info()[1]
         self._lost(str(error) if error else "no answer", "is the broker up, and `mqtt.url` right?")
 
-    def _on_publish(
-        self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties
-    ) -> None:
-        # paho calls a refused message published, too; this comes before it does.
-        if reason.is_failure:
-            self._unwelcome.append(mid)
-
     def _on_disconnect(
         self,
         _client: Client,
@@ -191,6 +199,22 @@ class Broker:
         turned_away, self._turned_away = self._turned_away, False
         if reason.is_failure and not turned_away:
             self._lost(f"the connection was lost: {reason}", "it is tried again")
+
+    def _on_publish(
+        self, _client: Client, _data: object, number: int, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        # paho calls a refused message published, too; this comes before it does.
+        if reason.is_failure:
+            self._unwelcome.append(number)
+        if self.answers is not None:
+            self.answers.put(Answer(number, str(reason) if reason.is_failure else ""))
+
+    def _on_subscribe(
+        self, _client: Client, _data: object, _number: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        if self.answers is not None:
+            for reason in reasons:
+                self.answers.put(Answer(None, str(reason) if reason.is_failure else ""))
 
     def _lost(self, cause: str, hint: str) -> None:
         self.refusal = KioskError("connect to broker", place=self._url, cause=cause, hint=hint, retryable=True)

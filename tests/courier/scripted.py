@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agent.courier.pace import Pace
-from agent.courier.targets import Outgoing, Receipt
+from agent.courier.targets import Deed, Outgoing, Receipt
 
 
 class ScriptedTarget:
@@ -40,6 +40,9 @@ class ScriptedTarget:
         if isinstance(self.time, Exception):
             raise self.time
         return self.time
+
+    def allows(self, deed: Deed, key: str) -> bool:
+        raise AssertionError(f"nobody should {deed} {key}")
 
     def describe(self) -> str:
         return "a scripted target"

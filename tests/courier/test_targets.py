@@ -126,6 +126,27 @@ def test_what_is_already_there_is_left_alone_and_counts_as_done(place: Place, pa
     assert hashlib.sha256(place.get(item.key)).hexdigest() == item.sha256
 
 
+def test_what_credentials_allow_is_found_by_trying_it(place: Place, pace: Pace, tmp_path: Path) -> None:
+    item = outgoing(tmp_path)
+    place.target.put(item, pace)
+    # The tests' kiosk may write, which to SeaweedFS includes deleting; a directory knows no such difference.
+    readable = isinstance(place, InDirectory)
+    assert place.target.allows("get", item.key) is readable
+    assert place.target.allows("head", item.key) is readable
+    assert place.keys() == [item.key]
+    assert place.target.allows("delete", item.key) is True
+    assert place.keys() == []
+
+
+def test_a_place_that_is_gone_tells_nothing_of_what_is_allowed(place: Place) -> None:
+    place.remove()
+    try:
+        with pytest.raises(NeedsPerson):
+            place.target.allows("delete", "a/key")
+    finally:
+        place.restore()
+
+
 def test_content_that_is_not_what_the_ledger_knows_is_not_stored(place: Place, pace: Pace, tmp_path: Path) -> None:
     item = outgoing(tmp_path)
     flipped = bytearray(item.path.read_bytes())

@@ -15,6 +15,9 @@ from typing import Literal, Protocol
 from agent.courier.pace import Pace
 from agent.errors import KioskError
 
+Deed = Literal["get", "head", "delete"]
+"""What a kiosk never does with what it uploaded."""
+
 
 class TargetError(KioskError):
     """The store didn't take an object. Never raised itself: the kinds below say what can help."""
@@ -74,6 +77,12 @@ class Target(Protocol):
         """What the store thinks the time is, in nanoseconds since 1970, to within a second or so.
 
         None when it has no clock of its own. Raises Unreachable when it doesn't answer.
+        """
+
+    def allows(self, deed: Deed, key: str) -> bool:
+        """Try a deed on an object that may go: False when it is refused for want of permission.
+
+        Raises TargetError when it fails for another reason, which says nothing of what may be done.
         """
 
     def describe(self) -> str:

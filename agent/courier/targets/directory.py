@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from agent.courier.targets import DigestRefused, NeedsPerson, Outgoing, Receipt, TargetError, Unreachable
+from agent.courier.targets import Deed, DigestRefused, NeedsPerson, Outgoing, Receipt, TargetError, Unreachable
 from agent.spool import sync_directory
 
 if TYPE_CHECKING:
@@ -64,6 +64,24 @@ class DirectoryTarget:
 
     def server_time(self) -> int | None:
         return None
+
+    def allows(self, deed: Deed, key: str) -> bool:
+        final = self._root / key
+        try:
+            match deed:
+                case "get":
+                    with final.open("rb") as file:
+                        file.read(1)
+                case "head":
+                    final.stat()
+                case "delete":
+                    final.unlink()
+                    final.with_name(f"{final.name}.json").unlink(missing_ok=True)
+        except PermissionError:
+            return False
+        except OSError as error:
+            raise _sorted(error, final, self._root) from error
+        return True
 
     def describe(self) -> str:
         return f"directory {self._root}"

@@ -38,6 +38,7 @@ from botocore.session import Session
 from agent.courier.role_alias import UNREACHABLE
 from agent.courier.targets import (
     ClockRefused,
+    Deed,
     DigestRefused,
     NeedsPerson,
     Outgoing,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_REFUSALS = (401, 403)
 _DIGEST_CODES = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _PASSING_CODES = frozenset(
@@ -149,6 +151,20 @@ class S3Target:
         date = _date(answer)
         return None if date is None else int(date.timestamp() * NS_PER_S)
 
+    def allows(self, deed: Deed, key: str) -> bool:
+        client = self._client()
+        attempt = getattr(client, f"{deed}_object")
+        try:
+            with _expiry_told():
+                answer: Mapping[str, Any] = attempt(Bucket=self._bucket, Key=key)
+        except (BotoCoreError, ClientError) as error:
+            if _status(error) in _REFUSALS and _code(error) not in _CLOCK_CODES:
+                return False
+            self._refuse(error, key, deed)
+        if (body := answer.get("Body")) is not None:
+            body.close()
+        return True
+
     def describe(self) -> str:
         place = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         return f"{place} at {self._endpoint_url}" if self._endpoint_url else place
@@ -239,7 +255,7 @@ class S3Target:
         place = f"s3://{self._bucket}/{key}"
         return f"{place} at {self._endpoint_url}" if self._endpoint_url else place
 
-    def _refuse(self, error: BotoCoreError | ClientError, key: str) -> NoReturn:
+    def _refuse(self, error: BotoCoreError | ClientError, key: str, operation: str = "upload to") -> NoReturn:
         kind, cause, hint = _sorted(error)
         _forget_frames(error)
         if kind is NeedsPerson:
@@ -247,7 +263,7 @@ class S3Target:
                 self._shared = None
             # Whoever keeps the refusal, to tell it, must not keep the client by the frames in which it happened.
             error.with_traceback(None)
-        raise kind("upload to", place=self._place(key), cause=cause, hint=hint, retryable=True) from error
+        raise kind(operation, place=self._place(key), cause=cause, hint=hint, retryable=True) from error
 
 
 @contextlib.contextmanager
