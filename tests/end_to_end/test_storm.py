@@ -125,7 +125,7 @@ def summary(storm: Storm, scales: Scales, judge: Judge) -> str:
     phases = ", ".join(f"{count} × {role} {phase}" for (role, phase), count in sorted(storm.phases().items()))
     return (
         f"killed: {phases}; {len(judge.segments)} segments ({truncated} truncated, {already_there} put twice), "
-        f"{judge.counters['captured_seconds_total']:.1f} s captured; a kill cost {max(costs):.2f} s at most "
+        f"{judge.counters['captured_seconds_total']:.1f} s captured; a kill cost {max(costs, default=0):.2f} s at most "
         f"(promised {judge.promised_s:.2f} s); {scales.peak_bytes:,} bytes at most in {scales.weighings:,} weighings"
     )
 
