@@ -99,7 +99,9 @@ def test_after_a_storm_of_kills_everything_ever_sealed_is_in_the_bucket_once_and
         assert len(storm.lives) == kills // 2
         judge.assert_all()
         judge.assert_a_kill_costs_what_is_promised(storm.lives_of("recorder"))
-        assert cap / 2 < scales.peak_bytes <= cap
+        assert scales.peak_bytes <= cap
+        # A life of less than a chunk leaves nothing of what is encrypted: that kiosk's spool may never be half full.
+        assert scales.peak_bytes > cap / 2 or storm.kiosk.settings.seal.recipients
         assert_verify_is_content(storm.kiosk)
     assert_kills_came_everywhere(storms)
 
@@ -125,7 +127,7 @@ def summary(storm: Storm, scales: Scales, judge: Judge) -> str:
     phases = ", ".join(f"{count} × {role} {phase}" for (role, phase), count in sorted(storm.phases().items()))
     return (
         f"killed: {phases}; {len(judge.segments)} segments ({truncated} truncated, {already_there} put twice), "
-        f"{judge.counters['captured_seconds_total']:.1f} s captured; a kill cost {max(costs):.2f} s at most "
+        f"{judge.counters['captured_seconds_total']:.1f} s captured; a kill cost {max(costs, default=0):.2f} s at most "
         f"(promised {judge.promised_s:.2f} s); {scales.peak_bytes:,} bytes at most in {scales.weighings:,} weighings"
     )
 

@@ -14,7 +14,7 @@ PACKAGES = ("agent", "hw", "fleet")
 
 ONLY_IN = {
     "alsaaudio": {"hw.alsa"},
-    "boto3": {"agent.contract.bucket"},
+    "boto3": {"agent.contract.bucket", "agent.courier.targets.s3"},
     "botocore": {"agent.contract.bucket", "agent.courier.targets.s3", "agent.courier.targets.signing"},
     "gpiozero": {"hw.gpio"},
     "nacl": {"agent.contract.signed"},
