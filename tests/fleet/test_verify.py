@@ -253,25 +253,44 @@ def test_a_dropped_last_manifest_is_found_by_the_heads(audit: Audit) -> None:
 
 def test_who_has_the_device_key_cant_rewrite_what_was_said_over_mqtt(audit: Audit, days: Room) -> None:
     """Root on the kiosk signs another past, from a manifest to the end, link by link: only the heads tell."""
-    seed = base64.b64decode(days.key.read_bytes())
-    digest: bytes | None = None
+    past = _OtherPast(days)
     for path in audit.manifests:
-        if digest is None and b"restart" not in path.read_bytes():
-            continue
-
-        def rewrite(document: dict[str, Any]) -> None:
-            nonlocal digest
-            digest = digest or bytes.fromhex(document["before"])
-            document["before"] = digest.hex()
-            for entry in document["entries"]:
-                if entry[5] == "gap":
-                    entry[6]["reason"] = "muted"
-                digest = link(digest, entry)
-            document["after"] = digest.hex()
-
-        _reseal(seed, path, rewrite)
+        past.rewrite(path)
     assert "muted" in audit.verify()["gaps"]
     assert found(audit.verify(heads=True)) == {"rewritten"}
+
+
+def test_a_manifest_that_was_signed_anew_doesnt_fit_the_next_one(audit: Audit, days: Room) -> None:
+    past = _OtherPast(days)
+    next(path for path in audit.manifests if past.rewrite(path))
+    told = audit.verify()
+    assert found(told) == {"rewritten"}
+    assert "doesn't follow from what was told before" in told["findings"][0]["text"]
+
+
+class _OtherPast:
+    """Changes gaps and signs anew by the device's own key, link by link from the first gap on."""
+
+    def __init__(self, days: Room) -> None:
+        self._seed = base64.b64decode(days.key.read_bytes())
+        self._digest: bytes | None = None
+
+    def rewrite(self, path: Path) -> bool:
+        """Whether a manifest is another one now."""
+        begun = self._digest is not None or b"restart" in path.read_bytes()
+        if begun:
+            _reseal(self._seed, path, self._relink)
+        return begun
+
+    def _relink(self, document: dict[str, Any]) -> None:
+        digest = self._digest or bytes.fromhex(document["before"])
+        document["before"] = digest.hex()
+        for entry in document["entries"]:
+            if entry[5] == "gap":
+                entry[6]["reason"] = "muted"
+            digest = link(digest, entry)
+        document["after"] = digest.hex()
+        self._digest = digest
 
 
 def test_entries_that_dont_follow_are_found_though_the_key_is_right(audit: Audit, days: Room) -> None:
