@@ -5,6 +5,7 @@
     <root>/spool/{open,sealed}/<run>-<seq>.meta   its sidecar (agent.sidecar)
     <root>/spool/quarantine/…                 what nobody understands
     <root>/state/ledger.db                    the ledger (agent.ledger)
+    <root>/state/outbox.db                    events that wait for the broker (agent.courier.outbox)
     <root>/state/{recorder,courier}.lock      one instance each
     <root>/state/{flags,variants}.json        the fleet's decision, and what it chose here (agent.flags)
 

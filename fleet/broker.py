@@ -10,7 +10,7 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.contract.messages import Heard, Message
+from agent.contract.secret_files import others_may_read
 from agent.errors import KioskError
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ class Line:
                 f"it doesn't take {message.topic}: {self._denied[info.mid]}", "look at the broker's access list"
             )
 
-    def listen(self, *topics: str) -> None:
+    def listen(self, *topics: str, qos: int = 1) -> None:
         """Subscribe; returns when the broker has agreed. Raises KioskError when it doesn't let us."""
-        options = SubscribeOptions(qos=1)
+        options = SubscribeOptions(qos=qos)
         code, number = self._client.subscribe([(topic, options) for topic in topics])
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS or number is None:
             raise self._error(self._lost or str(code), "try again")
@@ -127,21 +128,43 @@ class Line:
                 if self._lost:
                     raise self._error(self._lost, "try again") from None
 
-    def retained(self, *topics: str, settle_s: float = 0.5) -> dict[str, bytes]:
-        """What the broker keeps on `topics`, by topic.
+    def retained(self, *topics: str, settle_s: float = 0.5, qos: int = 1) -> dict[str, bytes]:
+        """What the broker keeps on `topics`, by topic, and what it was replaced by meanwhile.
 
-        The broker sends it right after it has agreed to the subscription; that is over when nothing came for
-        `settle_s`.
+        The broker sends it right after it has agreed to the subscription; that is over when nothing new came for
+        `settle_s`, or when it has sent something for each of `topics`. Of more than a few hundred messages at QoS 1,
+        or a few megabytes at QoS 0, it may drop some without a word.
         """
-        self.listen(*topics)
+        while not self._heard.empty():
+            self._heard.get()
+        self.listen(*topics, qos=qos)
         found: dict[str, bytes] = {}
-        while True:
-            before = len(found)
-            for heard in self.hear(settle_s):
-                if heard.retained:
-                    found[heard.topic] = heard.payload
-            if len(found) == before:
-                return found
+        kept: set[str] = set()
+        quiet_at_s = time.monotonic() + settle_s
+        while (left_s := quiet_at_s - time.monotonic()) > 0 and kept != set(topics):
+            heard = next(self.hear(left_s), None)
+            if heard is None:
+                break
+            if heard.topic not in found:
+                quiet_at_s = time.monotonic() + settle_s
+            found[heard.topic] = heard.payload
+            if heard.retained:
+                kept.add(heard.topic)
+        return {topic: payload for topic, payload in found.items() if payload}
+
+    def gather(self, topics: Sequence[str], last: str) -> dict[str, bytes]:
+        """What the broker keeps on a few `topics`, and on `last`, which is known to have something.
+
+        The broker goes through a subscription in order: when it comes to `last`, it has sent all the rest. Raises
+        KioskError when it doesn't come there.
+        """
+        self.listen(*topics, last, qos=0)
+        found: dict[str, bytes] = {}
+        for heard in self.hear(_PATIENCE_S):
+            found[heard.topic] = heard.payload
+            if heard.retained and heard.topic == last:
+                return {topic: payload for topic, payload in found.items() if payload}
+        raise self._error(f"{last} was there and didn't come in {_PATIENCE_S:.0f} s", "try again")
 
     def wait_for(self, seconds: float, wanted: Callable[[Heard], bool]) -> Heard | None:
         """The first message within `seconds` that is `wanted`."""
@@ -154,6 +177,11 @@ class Line:
             if address.certificate is not None:
                 context.load_cert_chain(address.certificate, address.key)
             self._client.tls_set_context(context)
+        for secret in (address.key, address.password_file):
+            if secret is not None and others_may_read(secret):
+                raise KioskError(
+                    "connect to broker", place=str(secret), cause="others may read it", hint=f"chmod 600 {secret}"
+                )
         if address.username:
             lines = address.password_file.read_text().splitlines() if address.password_file else []
             self._client.username_pw_set(address.username, lines[0] if lines else None)

@@ -1,7 +1,8 @@
 """The admins' signing keys: one file each, readable by its owner alone.
 
 A key is 32 random bytes (an Ed25519 seed), kept as one line of base64 in `{name}.key` with mode 0600. Its public half
-is what kiosks list in `commands.admin_keys` and `flags.keys`.
+is what kiosks list in `commands.admin_keys` and `flags.keys`. The public halves of colleagues lie beside, in
+`{name}.pub`: what they signed counts here, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from agent.contract import seeds
 from agent.contract.names import is_name
-from agent.contract.signed import public_key
+from agent.contract.signed import is_public_key, public_key
 from agent.errors import KioskError
 
 
@@ -52,6 +53,38 @@ def make(where: Path, name: str) -> Key:
     return Key(name, seeds.make(where / f"{name}.key"))
 
 
+def trust(where: Path, name: str, public: str) -> Path:
+    """Remember a colleague's public half. Never replaces one. Durable when it returns. Raises KioskError."""
+    if not is_name(name):
+        raise KioskError(
+            "trust key", place=name, cause="can't be a name", hint="use lower-case letters, digits, hyphens"
+        )
+    if not is_public_key(public):
+        raise KioskError(
+            "trust key",
+            place=public[:60],
+            cause="isn't a public key",
+            hint="`kiosk-fleet keys list` shows your colleague theirs: ed25519:…",
+        )
+    path = where / f"{name}.pub"
+    _write("trust key", path, public.encode(), mode=0o644)
+    return path
+
+
+def trusted(where: Path) -> dict[str, str]:
+    """Whose word counts on this machine: names by public half, own keys and colleagues'. Raises KioskError."""
+    found = {key.public: key.name for key in every(where)}
+    for path in sorted(where.glob("*.pub")):
+        try:
+            public = path.read_text("ascii", errors="replace").strip()
+        except OSError as error:
+            raise KioskError("read key", place=str(path), cause=error.strerror or str(error)) from error
+        if not is_public_key(public):
+            raise KioskError("read key", place=str(path), cause="it holds no public key", hint=f"remove {path}")
+        found.setdefault(public, path.stem)
+    return found
+
+
 def load(path: Path) -> Key:
     """The key in a file. Raises KioskError when it isn't one, or others may read it."""
     hint = "`kiosk-fleet keys list` shows what there is, `kiosk-fleet keys make NAME` makes one"
@@ -79,3 +112,20 @@ def chosen(name: str | None, environ: Mapping[str, str] = os.environ) -> Key:
         cause="there is no key" if not found else f"there are {len(found)} keys",
         hint="`kiosk-fleet keys make NAME` makes one" if not found else "say which with --key NAME",
     )
+
+
+def _write(operation: str, path: Path, line: bytes, *, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError as error:
+        raise KioskError(operation, place=str(path), cause="it exists", hint="choose another name") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)

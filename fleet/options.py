@@ -1,14 +1,29 @@
-"""How every command of the fleet finds the broker: options, the environment, nothing else."""
+"""What the commands of the fleet have in common: how they find the broker, whose key signs, and how they ask."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 from agent.errors import KioskError
+from agent.terminal import complain
 from fleet.broker import Address
+
+PLAIN: Final[dict[str, Any]] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "no_args_is_help": True,
+}
+"""Of every Typer. Without rich: formatting help with it takes longer than all else a short command does."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 BrokerUrl = Annotated[
     str, typer.Option("--broker", envvar="KIOSK_FLEET_BROKER", metavar="URL", help="mqtts://broker:8883.")
@@ -35,7 +50,7 @@ SigningKey = Annotated[
 
 
 def address(
-    broker: str,
+    broker: str = "",
     ca: Path | None = None,
     cert: Path | None = None,
     cert_key: Path | None = None,
@@ -48,3 +63,47 @@ def address(
             "find broker", cause="none was named", hint="say --broker mqtts://broker:8883, or set KIOSK_FLEET_BROKER"
         )
     return Address(broker, ca, cert, cert_key, username, password_file)
+
+
+def at_broker(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command, which takes the address of a broker as `where`, the options that name one."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [each for each in signature.parameters.values() if each.name != "where"]
+    options = inspect.signature(address, eval_str=True).parameters
+    shown = [each.replace(annotation=_OPTIONS[each.name], kind=each.KEYWORD_ONLY) for each in options.values()]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:  # noqa: ANN401 (whatever Typer read)
+        where = address(**{name: given.pop(name) for name in options})
+        command(**given, where=where)
+
+    parameters = [*(each.replace(kind=each.KEYWORD_ONLY) for each in own), *shown]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def example(arguments: str) -> str:
+    """For the end of --help."""
+    return f"Example: kiosk-fleet {arguments}"
+
+
+def confirm(operation: str, what: str, *, yes: bool) -> None:
+    """Go on only when a person says yes, or did with --yes. Raises KioskError."""
+    if yes:
+        return
+    if sys.stdin.isatty():
+        complain(f"{what}? Type yes to go on.")
+        if sys.stdin.readline().strip().lower() in ("yes", "y"):
+            return
+    raise KioskError(operation, cause=f"nobody confirmed: {what}", hint="say --yes; nothing was sent")
+
+
+_OPTIONS: Final = {
+    "broker": BrokerUrl,
+    "ca": Authority,
+    "cert": Certificate,
+    "cert_key": CertificateKey,
+    "username": Username,
+    "password_file": PasswordFile,
+}

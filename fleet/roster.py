@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -13,7 +13,9 @@ from agent.contract.names import is_name
 from agent.errors import KioskError
 from fleet.broker import Line
 
-_TOPICS: Final = (f"{ROOT}/+/+/birth", f"{ROOT}/+/+/status")
+_AT_ONCE: Final = 100
+"""Kiosks that the broker is asked about in one go. mosquitto drops what a client doesn't take in quickly: beyond 1000
+messages, or what fits into the connection's buffers."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,7 +33,20 @@ class Kiosk:
 
 def roster(line: Line) -> list[Kiosk]:
     """Every kiosk that ever introduced itself and wasn't forgotten. Raises KioskError."""
-    return read(line.retained(*_TOPICS))
+    return read(gathered(line, ["birth"]))
+
+
+def gathered(line: Line, below: Sequence[str]) -> dict[str, bytes]:
+    """What each kiosk has left on `status` and on some topics `below` its own, by topic. Raises KioskError."""
+    found = line.retained(f"{ROOT}/+/+/status", qos=0)
+    if found:
+        # On a busy machine it may only have paused: what it sends once more comes after all the rest.
+        found |= line.gather((), next(iter(found)))
+    bases = sorted(topic.removesuffix("/status") for topic in found)
+    for first in range(0, len(bases), _AT_ONCE):
+        some = bases[first : first + _AT_ONCE]
+        found |= line.gather([f"{base}/{each}" for base in some for each in below], f"{some[-1]}/status")
+    return found
 
 
 def read(retained: Mapping[str, bytes]) -> list[Kiosk]:

@@ -150,8 +150,8 @@ def running(command: Sequence[str | Path], log: Path) -> Iterator[subprocess.Pop
 
 
 @contextlib.contextmanager
-def seaweedfs(directory: Path) -> Iterator[S3Store]:
-    """A SeaweedFS with its data below `directory`."""
+def seaweedfs(directory: Path, nobodies: Sequence[Key] = ()) -> Iterator[S3Store]:
+    """A SeaweedFS with its data below `directory`. It knows `nobodies`, who have no right but what a policy gives."""
     weed = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
     names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("", ".grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -170,6 +170,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Store]:
                         (store.admin, ["Admin", "Read", "Write", "List"]),
                         (store.kiosk, ["Write"]),
                         (store.visitor, ["Read"]),
+                        *((nobody, []) for nobody in nobodies),
                     )
                 ]
             }

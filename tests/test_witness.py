@@ -28,6 +28,8 @@ TELEMETRY = messages.telemetry(
     seq=0,
 )
 ALERT = messages.alert(TOPICS, "disk", severity="warning", since_ns=0, text="full", value=1.5, threshold=1)
+FACTS = {"run": "0123456789ab", "seq": 7, "reason": "cap"}
+EVENT = messages.event(TOPICS, "evicted", key="0123456789ab-12", wall_ns=0, facts=FACTS)
 
 
 def changed(message: Message, **parts: object) -> Message:
@@ -42,7 +44,7 @@ RIGHT = [
     TELEMETRY,
     ALERT,
     messages.cleared(TOPICS, "disk"),
-    messages.event(TOPICS, "started", key="1", wall_ns=0, facts={"anything": [1]}),
+    EVENT,
     messages.result(TOPICS, {"id": "0123456789abcdef", "ok": False, "error": "expired", "output": None}),
     Message(TOPICS.command, sign("command", {}, bytes(32)), qos=1, retain=False),
     Message("somewhere/else", b"\xff", qos=0, retain=False),
@@ -62,9 +64,12 @@ WRONG = {
     "telemetry that isn't kept": Message(TELEMETRY.topic, TELEMETRY.payload, 0, retain=False, expires_s=150),
     "telemetry that waits": Message(TELEMETRY.topic, TELEMETRY.payload, 1, retain=True, expires_s=150),
     "no JSON": Message(TOPICS.event, b"hello", qos=1, retain=False),
-    "an event that is kept": Message(
-        TOPICS.event, messages.event(TOPICS, "x", key="1", wall_ns=0, facts={}).payload, 1, retain=True
-    ),
+    "an event that is kept": Message(TOPICS.event, EVENT.payload, 1, retain=True),
+    "an event that there isn't": changed(EVENT, event="party"),
+    "an event without a fact": changed(EVENT, run=...),
+    "an event with a fact of another": changed(EVENT, version=1),
+    "an event with a fact that can't be": changed(EVENT, seq="first"),
+    "an event of nobody": changed(EVENT, id=""),
     "an alert of no severity": changed(ALERT, severity="bad"),
     "an alert without words": changed(ALERT, text=""),
     "a command that is kept": Message(TOPICS.command, sign("command", {}, bytes(32)), qos=1, retain=True),

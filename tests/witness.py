@@ -45,6 +45,8 @@ class Rule:
     expires_s: int | None = None
     may_be_empty: bool = False
     """To take back what is retained."""
+    inside: str = ""
+    """The schema of what an envelope holds."""
 
 
 def _kiosk(below: str) -> re.Pattern[str]:
@@ -64,8 +66,8 @@ KIOSKS = (
 
 ADMINS = (
     Rule(_kiosk("cmd"), "envelope", qos=1, retained=False),
-    Rule(re.compile(re.escape(FLAGS)), "envelope", qos=1, retained=True),
-    Rule(re.compile(re.escape(ROLLOUT)), "envelope", qos=1, retained=True),
+    Rule(re.compile(re.escape(FLAGS)), "envelope", qos=1, retained=True, inside="flags"),
+    Rule(re.compile(re.escape(ROLLOUT)), "envelope", qos=1, retained=True, inside="rollout"),
 )
 """What an admin's tools say."""
 
@@ -99,6 +101,8 @@ def wrong_with(heard: Heard, *, admins: bool = True) -> list[str]:
         wrong.append(f"expires after {heard.expires_s} s, not {rule.expires_s}")
     if heard.payload or not rule.may_be_empty:
         wrong += _wrong_inside(rule.schema, heard.payload)
+    if rule.inside and not wrong:
+        wrong += _wrong_inside(rule.inside, json.loads(heard.payload)["signed"])
     return wrong
 
 
@@ -176,9 +180,9 @@ def _validator(name: str) -> Validator:
     return Draft202012Validator(schema(name))
 
 
-def _wrong_inside(name: str, payload: bytes) -> list[str]:
+def _wrong_inside(name: str, payload: bytes | str) -> list[str]:
     try:
-        content = payload.decode() if name == "status" else json.loads(payload)
+        content = payload.decode() if isinstance(payload, bytes) and name == "status" else json.loads(payload)
     except ValueError:
         return [f"{payload[:80]!r} is no JSON"]
     return [

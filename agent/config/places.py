@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from agent.config.keys import shown
+from agent.contract.secret_files import others_may_read
 from agent.errors import Mistake
 from agent.settings import Settings
 
@@ -175,10 +175,10 @@ def secrets_are_private(settings: Settings) -> Iterator[Mistake]:
     secrets = {"mqtt.password_file": mqtt.password_file, "mqtt.key": mqtt.key, "custody.key": settings.custody.key}
     for key, path in secrets.items():
         try:
-            mode = path.stat().st_mode if path else 0
+            shared = path is not None and others_may_read(path)
         except (OSError, ValueError):
             continue
-        if stat.S_IMODE(mode) & 0o077:
+        if shared:
             yield Mistake(key, f"{path} may be read by others than its owner", f"chmod 600 {path}")
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from agent.contract.alerts import ALERTS, Alert, amount
+from agent.contract.events import EVENTS, Event, Fact
+from agent.contract.events import SOURCES as EVENT_SOURCES
 from agent.contract.metrics import METRICS, SOURCES, Metric
 from agent.contract.schemas import SCHEMAS, schema
 from agent.units import human_seconds
@@ -53,6 +55,28 @@ def alerts() -> str:
     return "\n".join(rows)
 
 
+def events() -> str:
+    """Every event with its facts, by who tells it."""
+    rows = []
+    for source, meaning in EVENT_SOURCES.items():
+        rows += [f"Told by {meaning}:", "", "| event | what happened | facts |", "|---|---|---|"]
+        rows += [f"| `{row.name}` | {row.definition} | {_facts(row)} |" for row in EVENTS if row.source == source]
+        rows.append("")
+    return "\n".join(rows[:-1])
+
+
+def _facts(row: Event) -> str:
+    return "; ".join(map(_fact, row.facts))
+
+
+def _fact(fact: Fact) -> str:
+    kind = "" if fact.choices else f", {fact.kind}"
+    unit = f", {fact.unit}" if fact.unit not in ("", "1") else ""
+    choices = f" ({', '.join(f'`{choice}`' for choice in fact.choices)})" if fact.choices else ""
+    null = f"; null: {fact.null}" if fact.null else ""
+    return f"`{fact.name}`{kind}{unit}: {fact.definition}{choices}{null}"
+
+
 def _watched(row: Alert) -> str:
     return f"`{row.metric}`: {row.watches}" if row.metric else row.watches
 
@@ -67,6 +91,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "sources": sources,
     "metrics": metrics,
     "alerts": alerts,
+    "events": events,
     "schemas": schemas,
 }
 """By the name in the marks."""

@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 
 from agent.contract import messages
 from agent.contract.discovery import BINARY_SENSOR, PREFIX, SENSOR
+from agent.contract.events import EVENTS, Event, Fact, Kind
 from agent.contract.messages import OFFLINE, ONLINE, Severity
 from agent.contract.metrics import METRICS, Metric
 from agent.contract.names import NAME
@@ -27,9 +28,30 @@ _TIME: Final[Schema] = {
     "description": "wall time of the kiosk, ISO 8601, UTC",
 }
 _BOOT: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "id of this boot of the machine"}
-_WORD: Final[Schema] = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 _COMMAND_ID: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{16,64}$"}
 _TEXT: Final[Schema] = {"type": "string", "minLength": 1}
+_EVENT_ID: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{12,32}(-[0-9]+){0,2}$",
+    "description": "the same however often it is said",
+}
+_KINDS: Final[Mapping[Kind, Schema]] = {
+    "text": _TEXT,
+    "word": {"type": "string", "pattern": "^[a-z][a-z0-9_-]*$"},
+    "hex": {"type": "string", "pattern": "^[0-9a-f]{12,64}$"},
+    "time": _TIME,
+    "integer": {"type": "integer", "minimum": 0},
+    "number": {"type": "number"},
+    "value": {"type": ["number", "string", "null"]},
+    "args": {"type": "object"},
+    "variants": {"type": "object", "additionalProperties": {"type": "string"}},
+    "metrics": {
+        "type": "object",
+        "propertyNames": {"enum": [metric.name for metric in METRICS if metric.kind != "text"]},
+        "additionalProperties": {"type": "number"},
+    },
+}
+_KEY: Final[Schema] = {"type": "string", "pattern": KEY_PATTERN}
 _TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"], "minLength": 1}
 
 
@@ -102,9 +124,28 @@ def alert() -> Schema:
 
 
 def event() -> Schema:
-    """Something happened. What else is told depends on what it was."""
-    key = {"type": "string", "minLength": 1, "maxLength": 64, "description": "the same however often it is said"}
-    return _object({"id": key, "ts": _TIME, "event": _WORD})
+    """Something happened: exactly the facts of one of the events of the table."""
+    name = {"enum": [row.name for row in EVENTS]}
+    return _object({"event": name}) | {"allOf": [_happened(row) for row in EVENTS]}
+
+
+def _happened(row: Event) -> Schema:
+    named = {"const": row.name}
+    facts = {fact.name: _told(fact) for fact in row.facts}
+    # Not one of many: so whoever breaks it hears what is wrong with the event that it means.
+    return {
+        "if": {"properties": {"event": named}},
+        "then": _closed(id=_EVENT_ID, ts=_TIME, event=named, **facts) | {"description": row.definition},
+    }
+
+
+def _told(fact: Fact) -> Schema:
+    unit = f", {fact.unit}" if fact.unit not in ("", "1") else ""
+    described: Schema = {"description": f"{fact.definition}{unit}"}
+    if fact.choices:
+        return described | {"enum": list(fact.choices) + ([None] if fact.null else [])}
+    found = _KINDS[fact.kind]
+    return described | (found | {"type": [found["type"], "null"]} if fact.null else found)
 
 
 def result() -> Schema:
@@ -125,7 +166,7 @@ def envelope() -> Schema:
     """A document with an admin's signature: a command, flags, a roll-out."""
     return _closed(
         signed={"type": "string", "contentMediaType": "application/json", "description": "the document, byte for byte"},
-        key={"type": "string", "pattern": KEY_PATTERN, "description": "the public key that signed it"},
+        key=_KEY | {"description": "the public key that signed it"},
         signature={"type": "string", "pattern": "^[A-Za-z0-9+/]{86}==$", "description": "Ed25519, base64"},
     )
 
@@ -140,6 +181,37 @@ def command() -> Schema:
         verb={"type": "string", "pattern": "^[a-z][a-z-]*$"},
         args={"type": "object"},
     )
+
+
+def flags() -> Schema:
+    """The fleet's flag document. What may stand in a rule is checked by code (docs/FLAGS.md), not here."""
+    flag = _object(
+        {
+            "state": {"enum": ["ENABLED", "DISABLED"]},
+            "variants": {"type": "object", "minProperties": 1},
+            "defaultVariant": {"type": ["string", "null"]},
+            "targeting": {"type": ["object", "null"]},
+        },
+        required=("state", "variants"),
+    )
+    version: Schema = {"type": "integer", "minimum": 1}
+    change = _closed(version=version, issued=_TIME, by=_KEY, what=_TEXT)
+    history = {"type": "array", "items": change, "description": "the last changes, oldest first; kiosks ignore them"}
+    metadata: dict[str, Schema] = {"version": version, "issued": {"type": "string"}, "history": history}
+    return _object(
+        {
+            "metadata": _object(metadata, required=("version",)),
+            "flags": {"type": "object", "additionalProperties": flag},
+        }
+    )
+
+
+def rollout() -> Schema:
+    """Where a roll-out stands: made from the model that judges it on reading."""
+    from agent.contract.rollout import Rollout
+
+    made = Rollout.model_json_schema()
+    return {key: made[key] for key in made if key != "title"}
 
 
 def discovery() -> Schema:
@@ -216,6 +288,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, Callable[[], Schema]]]] = {
     "result": (f"{_BELOW}/cmd/result", result),
     "envelope": (f"{_BELOW}/cmd, {messages.FLAGS}, {messages.ROLLOUT}", envelope),
     "command": ("the document in the envelope of a command", command),
+    "flags": (f"the document in the envelope on {messages.FLAGS}", flags),
+    "rollout": (f"the document in the envelope on {messages.ROLLOUT}", rollout),
     "discovery": (f"{PREFIX}/device/{{device}}/config", discovery),
 }
 """By name: what it is of, and what makes it."""

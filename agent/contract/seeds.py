@@ -6,10 +6,10 @@ import base64
 import binascii
 import os
 import secrets
-import stat
 from pathlib import Path
 from typing import Final
 
+from agent.contract.secret_files import others_may_read
 from agent.errors import KioskError
 
 _SEED_BYTES: Final = 32
@@ -54,11 +54,11 @@ def make(path: Path, *, owner: tuple[int, int] | None = None) -> bytes:
 def load(path: Path, hint: str) -> bytes:
     """The seed in a file. Raises KioskError when it isn't one, or others may read it; `hint` for when there is none."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        open_to_others = others_may_read(path)
         text = path.read_bytes()
     except OSError as error:
         raise KioskError("read key", place=str(path), cause=error.strerror or str(error), hint=hint) from error
-    if mode & 0o077:
+    if open_to_others:
         raise KioskError("read key", place=str(path), cause="others may read it", hint=f"chmod 600 {path}")
     try:
         seed = base64.b64decode(text.strip(), validate=True)

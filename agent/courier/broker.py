@@ -12,6 +12,7 @@ import random
 import ssl
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -37,6 +38,9 @@ _LONGEST_RECONNECT_S = (20, 30)
 Sent = MQTTMessageInfo
 """What becomes of a message on its way: `is_published()` once the broker has it."""
 
+_MOST_UNWELCOME = 256
+"""Refusals that nobody asks about are forgotten: message ids come again."""
+
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -56,6 +60,7 @@ class Broker:
         self._sessions = 0
         self._welcomed = False
         self._turned_away = False
+        self._unwelcome: deque[int] = deque(maxlen=_MOST_UNWELCOME)
         self._hung_up = threading.Event()
         self._known = ""
         self.refusal: KioskError | None = None
@@ -66,6 +71,7 @@ class Broker:
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
         self._client.reconnect_delay_set(1, random.randint(*_LONGEST_RECONNECT_S))  # noqa: S311 (only to scatter)
         self._tls = _tls(settings) if encrypted else None
         if self._tls is not None:
@@ -112,6 +118,14 @@ class Broker:
             properties.MessageExpiryInterval = message.expires_s
         return self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
 
+    def refused(self, sent: Sent) -> bool:
+        """Of a message that is published: whether the broker answered that it doesn't take it. To be asked once."""
+        try:
+            self._unwelcome.remove(sent.mid)
+        except ValueError:
+            return False
+        return True
+
     def stop(self, farewell: Message | None, seconds: float) -> None:
         """Say `farewell` and hang up so that no will is published, waiting up to `seconds` for each of them."""
         info = self.publish(farewell) if farewell is not None else None
@@ -155,6 +169,13 @@ class Broker:
         # paho calls this while it handles the error, and tells it nobody else.
         error = sys.exc_info()[1]
         self._lost(str(error) if error else "no answer", "is the broker up, and `mqtt.url` right?")
+
+    def _on_publish(
+        self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties
+    ) -> None:
+        # paho calls a refused message published, too; this comes before it does.
+        if reason.is_failure:
+            self._unwelcome.append(mid)
 
     def _on_disconnect(
         self,

@@ -14,6 +14,7 @@ from agent.contract.commands import target_of
 from agent.contract.discovery import About
 from agent.contract.evaluation import Target as Kiosk
 from agent.contract.messages import Topics
+from agent.courier.absence import Absence
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
 from agent.courier.book import Book
@@ -25,6 +26,7 @@ from agent.courier.desk import Desk, Judge, able_to
 from agent.courier.discovery import Discovery
 from agent.courier.events import Events
 from agent.courier.flags import FlagDesk
+from agent.courier.keeper import Keeper
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
 from agent.courier.openings import Openings
@@ -39,6 +41,7 @@ from agent.courier.targets import Target, open_target
 from agent.courier.telling import Alerts, Telemetry
 from agent.courier.textfile import TextFile
 from agent.courier.timepiece import trusted_wall_ns
+from agent.courier.tray import Tray
 from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
 from agent.courier.worker import Lines, Worker
@@ -117,6 +120,8 @@ class CourierService:
         textfile = settings.export.textfile
         keepers = [] if textfile is None else [TextFile(textfile, settings.device).write]
         self._monitor.keepers = [lambda _picture, raised: self._troubles.alarm(raised), *keepers]
+        self._tray = Tray(clock)
+        self._keeper = Keeper(self._layout, self._tray, clock, self._stop)
         self._reporter = self._make_reporter() if settings.mqtt.url else None
 
     def run(self) -> int:
@@ -141,6 +146,7 @@ class CourierService:
         crew.start("flags", self._flags.run)
         crew.start("monitor", self._monitor.run)
         if self._reporter is not None:
+            crew.start("outbox", self._keeper.run)
             self._reporter.start(crew)
         self._stop.wait()
         self._say_goodbye(crew)
@@ -176,6 +182,7 @@ class CourierService:
         self._stocktaker.wake()
         self._flags.wake()
         self._monitor.wake()
+        self._keeper.wake()
         if self._reporter is not None:
             self._reporter.wake()
 
@@ -188,14 +195,15 @@ class CourierService:
     def _make_reporter(self) -> Reporter:
         device, monitor = self._settings.device, self._monitor
         topics = Topics(device.site, device.id)
-        events = Events(topics, self._clock)
+        events = Events(topics, self._tray, self._clock)
+        absence = Absence(monitor, events.note, self._clock)
         alerts = Alerts(topics, monitor)
         presence = Presence(
             self._settings, topics, self._board, self._openings, self._clock, self._flags.overridden, self._pen.public
         )
         telemetry = Telemetry(topics, monitor)
         desk = self._make_desk(topics, events, presence, telemetry)
-        quick: list[Subject] = [presence, telemetry, alerts, self._flags]
+        quick: list[Subject] = [presence, telemetry, alerts, self._flags, absence, events]
         prefix = self._settings.mqtt.discovery_prefix
         about = About(device.site, device.id, agent.__version__, self._board.model, self._board.serial)
         discovery = Discovery(about, prefix, [alerts], self._clock)
@@ -203,12 +211,13 @@ class CourierService:
             self._settings,
             topics,
             quick=[*quick, discovery] if prefix else quick,
-            desk=[events, desk],
+            desk=[desk],
             tell=partial(self._troubles.tell, "broker"),
             clock=self._clock,
             stop=self._stop,
         )
-        monitor.changed = events.noted = discovery.asked = desk.noted = reporter.wake
+        monitor.changed = self._keeper.ready = discovery.asked = desk.noted = reporter.wake
+        events.noted = self._keeper.wake
         self._flags.note = self._alarms.note = events.note
         return reporter
 

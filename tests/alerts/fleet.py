@@ -26,8 +26,8 @@ class Fleet:
         return json.loads(said[-1]) if said and said[-1] else None
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """What was told of an alert as it changed, in order."""
-        events = (message.content for message in self.listener.on("/event"))
+        """What was told of an alert as it changed, in order, without repeats."""
+        events = {message.content["id"]: message.content for message in self.listener.on("/event")}.values()
         return [event for event in events if event["event"] == "alert" and event["alert"] == name]
 
     def changes(self, name: str) -> list[str]:

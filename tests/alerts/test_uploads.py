@@ -138,6 +138,7 @@ def test_what_is_still_wrong_after_a_restart_is_said_again_and_is_no_news(
     settings, environment = into(kiosk, bucket, line, broker), bucket.store.kiosk.environment
     with courier(settings, environment, hasty=FAST) as first:
         before = fleet.sees("queue_length", "critical")
+        eventually(lambda: fleet.changes("queue_length") == ["raised"], "it is told")
         first.kill()
     said = len(fleet.listener.said("/alert/queue_length"))
     with courier(settings, environment) as second:

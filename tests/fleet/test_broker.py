@@ -10,10 +10,10 @@ import pytest
 from agent.contract.messages import FLAGS, Message
 from agent.errors import KioskError
 from fleet.broker import Address, Line
-from tests.servers import Broker, broker, free_ports, mosquitto  # noqa: F401
+from tests.servers import Broker, free_ports, mosquitto
 
 
-def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:  # noqa: F811
+def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:
     address = Address(broker.url)
     with Line(address) as line:
         line.publish(Message(FLAGS, b"{}", qos=1, retain=True))
@@ -22,7 +22,7 @@ def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:  # noqa: F811
         assert late.retained("kiosk/v1/#") == {FLAGS: b"{}", "kiosk/v1/north/room-1/status": b"online"}
 
 
-def test_an_answer_is_waited_for(broker: Broker) -> None:  # noqa: F811
+def test_an_answer_is_waited_for(broker: Broker) -> None:
     with Line(Address(broker.url)) as line:
         line.listen("kiosk/v1/+/+/cmd/result")
         topic = "kiosk/v1/north/room-1/cmd/result"
@@ -52,3 +52,14 @@ def test_a_broker_that_goes_away_is_noticed(tmp_path: Path) -> None:
         subprocess.run(["kill", "-9", str(one.pid)], check=True)
         with pytest.raises(KioskError, match="lost"):
             line.wait_for(30, lambda _: False)
+
+
+def test_a_password_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    password.chmod(0o644)
+    with (
+        pytest.raises(KioskError, match="others may read it"),
+        Line(Address("mqtt://127.0.0.1", username="alice", password_file=password)),
+    ):
+        pass

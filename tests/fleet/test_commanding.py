@@ -100,6 +100,16 @@ def test_two_hundred_kiosks_are_told_one_by_one_and_each_is_accounted_for(
         assert told[f"room-{number}"] == expected
 
 
+def test_a_fleet_is_seen_whole_that_mosquitto_would_not_tell_of_at_once(broker: Broker) -> None:  # noqa: F811
+    with Line(Address(broker.url)) as line:
+        for number in range(1200):
+            introduce(line, Device(site="north", id=f"room-{number}", groups=("even",)), online=True)
+    with Line(Address(broker.url)) as line:
+        found = roster.roster(line)
+    assert {kiosk.device for kiosk in found if kiosk.online} == {f"room-{number}" for number in range(1200)}
+    assert len(roster.chosen(found, group="even")) == 1200
+
+
 def test_who_says_nothing_is_told_apart_from_who_refuses(broker: Broker) -> None:  # noqa: F811
     with Line(Address(broker.url)) as line:
         errands = commanding.send(

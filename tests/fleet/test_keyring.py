@@ -94,3 +94,19 @@ def test_the_only_key_is_taken_unless_another_is_named(where: Path) -> None:
 
 def test_a_key_does_not_show_its_secret_when_it_is_printed(where: Path) -> None:
     assert repr(keyring.make(where, "alice")) == "Key(alice)"
+
+
+def test_a_colleagues_key_is_trusted_by_name_and_never_replaced(where: Path, tmp_path: Path) -> None:
+    own = keyring.make(where, "alice").public
+    public = keyring.make(tmp_path / "elsewhere", "bob").public
+    assert fleet(where, "keys", "trust", "bob", public).returncode == 0
+    assert keyring.trusted(where) == {own: "alice", public: "bob"}
+    listed = fleet(where, "keys", "list").stdout.splitlines()
+    assert listed[1].split() == ["bob", public, "(a", "colleague)"]
+    for name, key in (("bob", own), ("carol", "ed25519:x"), ("../x", public)):
+        with pytest.raises(KioskError, match="trust key"):
+            keyring.trust(where, name, key)
+    assert keyring.trusted(where) == {own: "alice", public: "bob"}
+    (where / "carol.pub").write_text("ed25519:x")
+    with pytest.raises(KioskError, match="holds no public key"):
+        keyring.trusted(where)

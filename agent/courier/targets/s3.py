@@ -35,6 +35,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.loaders import Loader
 from botocore.session import Session
 
+from agent.courier.role_alias import UNREACHABLE
 from agent.courier.targets import (
     ClockRefused,
     DigestRefused,
@@ -190,6 +191,9 @@ class S3Target:
             created = session.create_client(
                 "s3", region_name=self._region or None, endpoint_url=self._endpoint_url or None, config=config
             )
+        except CredentialRetrievalError as error:
+            kind, cause, hint = _sorted(error)
+            raise kind("use store", place=self.describe(), cause=cause, hint=hint, retryable=True) from error
         except (BotoCoreError, ValueError) as error:
             raise NeedsPerson(
                 "use store",
@@ -279,6 +283,8 @@ def _sorted(error: BotoCoreError | ClientError) -> tuple[type[TargetError], str,
         return NeedsPerson, str(error), "check this machine's clock and who signed the store's certificate"
     if isinstance(error, BotoConnectionError | HTTPClientError):
         return Unreachable, str(error), "check the network and `upload.endpoint_url`"
+    if isinstance(error, CredentialRetrievalError) and UNREACHABLE in str(error):
+        return Unreachable, str(error), "check the network, and `credential_process` of the courier's user"
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         return NeedsPerson, str(error), _CREDENTIALS_HINT
     return NeedsPerson, str(error), _CONFIG_HINT

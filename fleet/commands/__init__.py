@@ -1,0 +1,1 @@
+"""The commands of `kiosk-fleet`, a file each: arguments in, exit status out."""
