@@ -239,9 +239,19 @@ def test_nothing_is_pruned_that_the_store_has_not_got(kiosk: Kiosk, tmp_path: Pa
     desk = Desk(kiosk, tmp_path, history=Duration(86400))
     desk.lines.closed.set()
     kiosk.record(3)
+    clock.advance(HOUR)
+    desk.custodian.step()
+    reached = kiosk.ledger.head()[0]
+    kiosk.record(3, first=3)
     clock.advance(100 * 24 * HOUR)
     desk.custodian.step()
     assert kiosk.ledger.first() == 1
+    desk.lines.closed.clear()
+    assert desk.custodian.step()
+    assert kiosk.ledger.first() == reached + 1
+    assert desk.custodian.step()
+    told = [entry[0] for manifest in desk.stored() for entry in manifest.entries]
+    assert told == list(range(1, len(told) + 1))
 
 
 def test_the_head_tells_what_the_store_has_in_the_devices_name(desk: Desk, kiosk: Kiosk, clock: FakeClock) -> None:
