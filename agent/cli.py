@@ -233,6 +233,21 @@ def open_(
     raise typer.Exit(open_recordings(wish, as_json=as_json))
 
 
+@app.command(epilog=_example("enrol -o room-12.json"))
+def enrol(
+    config: ConfigFile = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else standard output.")] = None,
+) -> None:
+    """Make this device's signing key and tell its public half.
+
+    The key stays here and is never replaced. The file is for the admin: `kiosk-fleet verify` goes by it.
+    """
+    from agent.commands.enrolling import enrol as command
+    from agent.config import load
+
+    raise typer.Exit(command(load(config, os.environ), out))
+
+
 @app.command(epilog=_example("mics --json"))
 def mics(as_json: AsJson = False) -> None:
     """List the microphones.

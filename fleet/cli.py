@@ -9,7 +9,7 @@ import typer
 
 from agent import __version__
 from agent.terminal import lead, say
-from fleet.commands import command, flags, keys, rollout
+from fleet.commands import command, custody, flags, keys, rollout
 from fleet.options import PLAIN, example
 
 _DEBUG = "KIOSK_FLEET_DEBUG"
@@ -26,6 +26,10 @@ app.add_typer(
     help="Give a variant of a flag to the fleet in phases, and take it back at once.",
     epilog=example("rollout start offline_recording off"),
 )
+app.command("verify", epilog=example("verify s3://bucket/prefix --enrolment enrolled/ --heads heads.txt"))(
+    custody.verify
+)
+app.command("heads", epilog=example("heads --out heads.txt"))(custody.heads)
 
 
 def _print_version(wanted: bool) -> None:

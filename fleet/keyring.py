@@ -7,21 +7,15 @@ is what kiosks list in `commands.admin_keys` and `flags.keys`. The public halves
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import secrets
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from agent.contract import seeds
 from agent.contract.names import is_name
 from agent.contract.signed import is_public_key, public_key
 from agent.errors import KioskError
-
-_SEED_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +49,8 @@ def make(where: Path, name: str) -> Key:
         raise KioskError(
             "make key", place=name, cause="can't be a name", hint="use lower-case letters, digits, hyphens"
         )
-    key = Key(name, secrets.token_bytes(_SEED_BYTES))
-    _write("make key", where / f"{name}.key", base64.b64encode(key.seed), mode=0o600)
-    return key
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Key(name, seeds.make(where / f"{name}.key"))
 
 
 def trust(where: Path, name: str, public: str) -> Path:
@@ -94,25 +87,8 @@ def trusted(where: Path) -> dict[str, str]:
 
 def load(path: Path) -> Key:
     """The key in a file. Raises KioskError when it isn't one, or others may read it."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        text = path.read_bytes()
-    except OSError as error:
-        raise KioskError(
-            "read key",
-            place=str(path),
-            cause=error.strerror or str(error),
-            hint="`kiosk-fleet keys list` shows what there is, `kiosk-fleet keys make NAME` makes one",
-        ) from error
-    if mode & 0o077:
-        raise KioskError("read key", place=str(path), cause="others may read it", hint=f"chmod 600 {path}")
-    try:
-        seed = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        seed = b""
-    if len(seed) != _SEED_BYTES:
-        raise KioskError("read key", place=str(path), cause="it holds no key", hint="bring it back from your backup")
-    return Key(path.stem, seed)
+    hint = "`kiosk-fleet keys list` shows what there is, `kiosk-fleet keys make NAME` makes one"
+    return Key(path.stem, seeds.load(path, hint))
 
 
 def every(where: Path) -> Iterator[Key]:

@@ -25,6 +25,7 @@ _MOST_RING_BYTES = 128 * 2**20
 """A Pi Zero 2 has 512 MiB, and the ring is locked into memory."""
 
 _HANGOVER_S = (1, 600)
+_MANIFEST_EVERY_S = (10, 7 * 86400)
 
 _CARD_NUMBER = re.compile(r"(plughw|hw|sysdefault|front|dsnoop):(CARD=)?\d.*")
 
@@ -192,6 +193,18 @@ def recipients_are_few_and_distinct(settings: Settings) -> Iterator[Mistake]:
             yield Mistake(f"seal.recipients[{number}]", "is there twice", "name each key once")
 
 
+def manifests_are_in_time(settings: Settings) -> Iterator[Mistake]:
+    """A proof that comes a month late is none, and each manifest costs the card a commit or two."""
+    low, high = _MANIFEST_EVERY_S
+    every = settings.custody.manifest_every
+    if not low <= every <= high:
+        yield Mistake(
+            "custody.manifest_every",
+            f"{every} is out of range",
+            f'use "{Duration(low)}" to "{Duration(high)}"',
+        )
+
+
 def limits_are_in_order(name: str, settings: Settings) -> Iterator[Mistake]:
     """What is critical is worse than what is a warning, and what is over is not beyond it."""
     limits, row = settings.alerts.limits(name), BY_NAME[name]
@@ -234,6 +247,8 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
     (places.broker_files_are_absolute, ("mqtt",)),
     (places.discovery_prefix_is_a_topic, ("mqtt.discovery_prefix",)),
     (places.metrics_go_where_they_are_looked_for, ("export.textfile", "spool.path")),
-    (places.secrets_are_private, ("mqtt",)),
+    (places.custody_key_is_absolute, ("custody.key",)),
+    (places.secrets_are_private, ("mqtt", "custody.key")),
+    (manifests_are_in_time, ("custody.manifest_every",)),
     *((partial(limits_are_in_order, name), (f"alerts.{name}",)) for name in NAMES),
 )

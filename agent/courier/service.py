@@ -12,7 +12,7 @@ from types import FrameType
 import agent
 from agent.contract.commands import target_of
 from agent.contract.discovery import About
-from agent.contract.evaluation import Target
+from agent.contract.evaluation import Target as Kiosk
 from agent.contract.messages import Topics
 from agent.courier.absence import Absence
 from agent.courier.activity import Activity
@@ -20,6 +20,7 @@ from agent.courier.alarms import Alarms
 from agent.courier.book import Book
 from agent.courier.conversation import Subject
 from agent.courier.crew import Crew
+from agent.courier.custodian import Custodian
 from agent.courier.deeds import Deeds
 from agent.courier.desk import Desk, Judge, able_to
 from agent.courier.discovery import Discovery
@@ -30,18 +31,20 @@ from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
 from agent.courier.openings import Openings
 from agent.courier.pace import Pace
+from agent.courier.pen import Pen
 from agent.courier.presence import Presence
 from agent.courier.reporter import Reporter
 from agent.courier.signs import Signs
+from agent.courier.standing import Standing
 from agent.courier.stock import Stocktaker, stock_in_memory
-from agent.courier.targets import open_target
+from agent.courier.targets import Target, open_target
 from agent.courier.telling import Alerts, Telemetry
 from agent.courier.textfile import TextFile
 from agent.courier.timepiece import trusted_wall_ns
 from agent.courier.tray import Tray
 from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
-from agent.courier.worker import Lines
+from agent.courier.worker import Lines, Worker
 from agent.errors import EXIT_AGAIN, EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.ledger import Ledger
 from agent.mailbox import Mailbox
@@ -56,6 +59,8 @@ log = logging.getLogger(__name__)
 
 _SPOOL_POLL_S = 0.5
 _GOODBYE_S = 1.0
+_ATTEMPTS = 4
+"""For a manifest in one go: then it waits for its next turn."""
 
 
 class CourierService:
@@ -85,11 +90,15 @@ class CourierService:
         self._troubles = Troubles(runtime, clock)
         self._uploads: dict[str, Uploads] = {}
         """From the card and, while it can't be used, from memory."""
+        self._pen = Pen(settings)
+        self._custodian: Custodian | None = None
         if self._target is not None:
             pace = Pace(upload.max_rate, clock, self._stop)
             for name, chosen in (("card", settings), ("direct", in_memory)):
                 lines = Lines(stop=self._stop)
                 tell = partial(self._troubles.tell, name)
+                if name == "card" and self._pen.public:
+                    self._custodian = self._make_custodian(self._target, pace, lines)
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell, self._openings)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
         self._flags = FlagDesk(
@@ -99,7 +108,9 @@ class CourierService:
         self._monitor = Monitor(
             self._stocktaker.ask,
             lambda: stock_in_memory(self._direct, clock),
-            Measures(settings, activity, clock, runtime, self._openings, lambda: self._flags.in_force, root),
+            Measures(
+                settings, activity, clock, runtime, self._openings, lambda: self._flags.in_force, root, self._pen.head
+            ),
             Signs(settings.spool.keep_free, lambda: self._troubles.refusal, clock),
             self._alarms,
             clock,
@@ -127,6 +138,10 @@ class CourierService:
             log.info("uploads go to %s", self._target.describe())
         for name, uploads in self._uploads.items():
             uploads.start(crew, name)
+        if self._pen.trouble is not None:
+            log.warning("custody is unsigned: %s", self._pen.trouble)
+        if self._custodian is not None:
+            crew.start("custodian", partial(self._custodian.run, self._stop))
         crew.start("stocktaker", self._stocktaker.run)
         crew.start("flags", self._flags.run)
         crew.start("monitor", self._monitor.run)
@@ -151,6 +166,8 @@ class CourierService:
             if not waiting:
                 raise KioskError("upload once", cause="there is no `upload.target`", hint="set one")
             troubles = [uploads.once(crew) for uploads in waiting]
+            while self._custodian is not None and self._custodian.step():
+                pass
         finally:
             self._stop.set()
             self._say_goodbye(crew)
@@ -169,13 +186,21 @@ class CourierService:
         if self._reporter is not None:
             self._reporter.wake()
 
+    def _make_custodian(self, target: Target, pace: Pace, lines: Lines) -> Custodian:
+        # Its attempts aren't counted: what telemetry says of uploads is about recordings.
+        activity, standing = Activity(self._clock), Standing(self._clock)
+        worker = Worker(target, pace, lines, activity, standing, self._clock, attempts=_ATTEMPTS)
+        return Custodian(self._settings, self._layout, target.prefix, worker, self._pen, self._clock)
+
     def _make_reporter(self) -> Reporter:
         device, monitor = self._settings.device, self._monitor
         topics = Topics(device.site, device.id)
         events = Events(topics, self._tray, self._clock)
         absence = Absence(monitor, events.note, self._clock)
         alerts = Alerts(topics, monitor)
-        presence = Presence(self._settings, topics, self._board, self._openings, self._clock, self._flags.overridden)
+        presence = Presence(
+            self._settings, topics, self._board, self._openings, self._clock, self._flags.overridden, self._pen.public
+        )
         telemetry = Telemetry(topics, monitor)
         desk = self._make_desk(topics, events, presence, telemetry)
         quick: list[Subject] = [presence, telemetry, alerts, self._flags, absence, events]
@@ -263,10 +288,10 @@ class CourierService:
             self._target.close()
 
 
-def _target(settings: Settings, board: Identity) -> Target:
+def _target(settings: Settings, board: Identity) -> Kiosk:
     """This kiosk, as the rules of flag documents see it."""
     device = settings.device
-    return Target(
+    return Kiosk(
         device=device.id,
         site=device.site,
         groups=device.groups,

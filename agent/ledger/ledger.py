@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, get_args
 
+from agent.contract.custody import Stretch
 from agent.ledger.census import Census
 from agent.ledger.database import Database, LedgerDamaged
 from agent.ledger.journal import Entry, Journal
@@ -100,9 +101,9 @@ class Ledger(Queries):
         """Sequence number and hash of the newest journal entry."""
         return self._journal.head()
 
-    def entries(self, since: int = 0) -> Iterator[Entry]:
-        """The journal in order, from after sequence number `since`."""
-        return self._journal.entries(since)
+    def entries(self, since: int = 0, *, until: int | None = None) -> Iterator[Entry]:
+        """The journal in order, from after sequence number `since`, and up to `until` if that is given."""
+        return self._journal.entries(since, until=until)
 
     def first(self) -> int:
         """Sequence number of the oldest journal entry that is here."""
@@ -118,6 +119,15 @@ class Ledger(Queries):
     def broken_link(self) -> int | None:
         """Sequence number of the first journal entry whose hash doesn't follow from the one before, or None."""
         return self._journal.broken_link()
+
+    def hash_of(self, seq: int) -> bytes | None:
+        """The hash of an entry, or of the last one that was pruned; None when it isn't here. 0 is the beginning."""
+        return self._journal.hash_of(seq)
+
+    def last_manifest(self) -> Entry | None:
+        """The newest entry that says a manifest of this epoch is in the store. Reads the whole journal if none does."""
+        epoch = self.epoch()
+        return next((entry for entry in self._journal.latest_of_kind("manifest") if entry.body["epoch"] == epoch), None)
 
     def now_ns(self) -> int:
         """Wall time by what is known of this boot; the machine's own clock may be wrong where the store's was right."""
@@ -239,6 +249,11 @@ class Ledger(Queries):
         with self.transaction():
             self._journal.append("command", id=name, key=key, verb=verb, args=dict(args), sha256=sha256)
 
+    def erasure(self, order: str, names: Iterable[SegmentName], why: str) -> None:
+        """Enter that an order erased these segments everywhere, also where they were uploaded before."""
+        with self.transaction():
+            self._journal.append("erasure", id=order, segments=[[name.run, name.seq] for name in names], why=why)
+
     # What the recorder writes when it records in memory (agent.recorder.homecoming).
 
     def went_direct(self, cause: str, cut: tuple[SegmentName, int] | None) -> None:
@@ -310,6 +325,29 @@ class Ledger(Queries):
             self._db.execute(
                 "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
                 (how, self.now_ns(), name.run, name.seq),
+            )
+
+    def manifested(self, stretch: Stretch, key: str, sha256: str) -> None:
+        """Enter that the store verifiably holds the manifest of a stretch of this journal, or of an earlier one."""
+        with self.transaction():
+            self._journal.append(
+                "manifest", epoch=stretch.epoch, first=stretch.first, last=stretch.last, key=key, sha256=sha256
+            )
+
+    def prune(self, until: int) -> None:
+        """Let go of the journal up to an entry, and of what it told and isn't here any more. A checkpoint stays."""
+        with self.transaction():
+            gone = [entry for entry in self.entries(until=until) if entry.kind in ("sealed", "gap")]
+            self._journal.prune(until)
+            self._db.executemany(
+                "DELETE FROM segments WHERE run = ? AND seq = ? "
+                "AND NOT present AND id < (SELECT max(id) FROM segments)",
+                [(entry.body["run"], entry.body["seq"]) for entry in gone if entry.kind == "sealed"],
+            )
+            self._db.execute(
+                "DELETE FROM gaps WHERE id < (SELECT max(id) FROM gaps) "
+                "AND id IN (SELECT id FROM gaps ORDER BY id LIMIT ?)",
+                (sum(entry.kind == "gap" for entry in gone),),
             )
 
     # What both count.

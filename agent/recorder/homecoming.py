@@ -200,6 +200,8 @@ def _repeat(entry: Entry, away: Ledger, home: Root) -> None:
         ledger.gap(Gap(body["of"], body["begin_ns"], body["end_ns"], body["reason"], body.get("previous")))
     elif entry.kind == "command":
         ledger.obeyed(body["id"], body["key"], body["verb"], body["args"], body["sha256"])
+    elif entry.kind == "erasure":
+        ledger.erasure(body["id"], [SegmentName(run, seq) for run, seq in body["segments"]], body["why"])
     elif "run" in body and entry.kind != "direct":
         _repeat_for(SegmentName(body["run"], body["seq"]), entry.kind, body, away, home)
 
