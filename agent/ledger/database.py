@@ -75,6 +75,8 @@ class Database:
         if not create:
             _refuse_without(path)
         with self.told_apart("open ledger"):
+            if create:
+                _share(path)
             self.connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
             try:
                 self._set_up(create=create, read_only=read_only)
@@ -198,6 +200,12 @@ def _example() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
     connection.executescript(_SCHEMA)
     return connection
+
+
+def _share(path: Path) -> None:
+    """Both processes write it: made here, because SQLite would let its group read only. -wal and -shm follow suit."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
 
 
 def _refuse_without(path: Path) -> None:

@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# What the kiosk is told about itself: config.toml and environment. Sourced, never run.
+
+readonly ETC=/etc/kiosk-recorder
+
+# Usage: ask NAME QUESTION DEFAULT — sets the variable NAME, on a terminal by asking.
+ask() {
+    local -n answer=$1
+    [[ ! $answer ]] || return 0
+    if $INTERACTIVE; then
+        read -rp "$2${3:+ [$3]}: " answer
+    fi
+    answer=${answer:-$3}
+}
+
+# Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be; "" leaves the one that is there.
+choose_settings() {
+    NEW_CONFIG=$CONFIG
+    [[ ! $CONFIG ]] || return 0
+    if [[ ! $SITE$DEVICE$UPLOAD$BROKER$MICROPHONE && -f $(at "$ETC/config.toml") ]]; then
+        return
+    fi
+    ask SITE "Site, such as north" ""
+    ask DEVICE "Kiosk, unique in the fleet, such as room-12" ""
+    ask UPLOAD "Where recordings go, such as s3://bucket/prefix (empty: nowhere)" ""
+    ask BROKER "MQTT broker, such as mqtts://broker:8883 (empty: none)" ""
+    local value
+    for value in "$SITE" "$DEVICE"; do
+        [[ $value =~ ^[a-z0-9][a-z0-9-]{0,62}$ ]] ||
+            fail "a kiosk needs a site and an id: lower-case letters, digits and hyphens${value:+, not \"$value\"}" \
+                "Name them: --site north --id room-12, or bring a whole file: --config FILE"
+    done
+    for value in "$UPLOAD" "$BROKER" "$MICROPHONE"; do
+        [[ $value != *[[:cntrl:]\"\\]* ]] || fail "\"$value\" can't be right" "Leave out quotes and backslashes."
+    done
+    NEW_CONFIG=$SCRATCH/config.toml
+    cat >"$NEW_CONFIG" <<END
+# Written by install.sh. Every key that there is: $OPT/current/config.example.toml
+
+[device]
+site = "$SITE"
+id = "$DEVICE"
+
+[capture]
+pcm = "${MICROPHONE:-hw:CARD=KioskMic}"
+
+[upload]
+target = "$UPLOAD"
+
+[mqtt]
+url = "$BROKER"
+END
+}
+
+# Usage: check_settings VERSION — whether the release understands the configuration that it's going to have.
+check_settings() {
+    local file said
+    # Where the kiosk can see it, too.
+    file=$(mktemp -p "$(at /tmp)" kiosk-XXXXXX.toml)
+    cp -- "${NEW_CONFIG:-$(at "$ETC/config.toml")}" "$file"
+    if said=$(within "$RELEASES/$1/venv/bin/kiosk-recorder" config check --config "${file#"$TARGET"}" 2>&1); then
+        rm "$file"
+    else
+        rm "$file"
+        printf '%s\n' "$said" >&2
+        fail "release $1 can't be used with this configuration" "Mend it. What runs goes on as it was."
+    fi
+}
+
+# Usage: write_settings
+write_settings() {
+    put_directory "$ETC" 0755 root:root
+    if [[ $NEW_CONFIG ]]; then
+        if [[ -f $(at "$ETC/config.toml") ]] && ! cmp -s "$NEW_CONFIG" "$(at "$ETC/config.toml")"; then
+            put_file "$(at "$ETC/config.toml")" "$ETC/config.toml.old" 0640 root:kiosk
+        fi
+        put_file "$NEW_CONFIG" "$ETC/config.toml" 0640 root:kiosk
+    fi
+    # A technician's from the first day on: it's never replaced.
+    [[ -f $(at "$ETC/environment") ]] || put_file "$ROOT/environment.example" "$ETC/environment" 0640 root:kiosk
+}
