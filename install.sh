@@ -97,49 +97,55 @@ install_missing() {
 
 # The steps of an installation, in order. Each does what isn't done yet. Until `switch` nothing that runs is touched.
 install_kiosk() {
-    preflight
+    [[ ! $CONFIG || -r $CONFIG ]] || fail "$CONFIG can't be read" "Is the path right?"
     choose_settings
-    local before
-    before=$(version_of current) || true
+    preflight
     install_missing
+    find_spool # again: only now there is sure to be a Python to read TOML with
     make_users
     build_release "$VERSION"
     $DRY_RUN || check_settings "$VERSION"
     write_settings
     make_directories
-    switch_to "$VERSION"
+    give_secrets
+    make_swap_safe
+    write_drop_ins "$VERSION"
+    move_on_to "$VERSION"
     link_system
-    if ((CHANGES == 0)); then
+    if ((CHANGES == 0)) && [[ ! -e $(at "$UNFINISHED") ]]; then
         say "Release $VERSION is installed as it should be: nothing was changed."
-        return
-    fi
-    if $DRY_RUN; then
+    elif $DRY_RUN; then
         say "Nothing was changed."
-        return
-    fi
-    if ! running; then
+    elif running; then
+        tell_system
+        start_services
+        judge
+    elif [[ -e $(at "$OPT/trial") ]]; then
+        say "Release $VERSION is installed. The kiosk begins with it when it starts, and keeps it if it lives."
+    else
         say "Release $VERSION is installed. The kiosk begins to record when it starts."
-        return
     fi
-    tell_system
-    start_services
-    judge "$before"
 }
 
-# Usage: judge BEFORE — keeps the current release if it lives, else goes back to the release BEFORE, if there is one.
+# Usage: judge — keeps the current release if it lives; one that is on trial gives way to the one before it if not.
 judge() {
+    local current previous
+    current=$(version_of current)
+    previous=$(version_of previous) || true
     say "  watch both services for $HEALTH_SECONDS s"
     if healthy "$HEALTH_SECONDS"; then
+        remove "$OPT/trial" "$UNFINISHED"
         prune_releases
-        say "Release $VERSION records. How it's doing: kiosk-recorder status"
+        say "Release $current records. How it's doing: kiosk-recorder status"
         return
     fi
     show_trouble
-    if [[ ! $1 || $1 == "$VERSION" ]] || ! complete "$1"; then
-        fail "release $VERSION doesn't live, and there is none before it" "Mend what is said above: kiosk-recorder status"
+    if [[ $(cat "$(at "$OPT/trial")" 2>/dev/null) != "$current" ]] || ! complete "$previous"; then
+        remove "$OPT/trial"
+        fail "release $current doesn't live, and there is none to go back to" "Mend what is said above: kiosk-recorder status"
     fi
-    say "error: release $VERSION doesn't live: back to $1"
-    switch_to "$1"
+    say "error: release $current doesn't live: back to $previous"
+    step_back_to "$previous"
     tell_system
     start_services
     healthy 5 || show_trouble
@@ -154,21 +160,32 @@ roll_back() {
     if [[ ! $previous || $previous == "$current" ]] || ! complete "$previous"; then
         fail "there is no release before ${current:-this one}" "Install another: ./install.sh --upgrade"
     fi
-    switch_to "$previous"
-    $DRY_RUN && return
+    step_back_to "$previous"
+    if $DRY_RUN; then
+        return
+    fi
     if running; then
         tell_system
         start_services
-        healthy 5 || { show_trouble; fail "release $previous doesn't live either" "kiosk-recorder status"; }
+        if ! healthy 5; then
+            show_trouble
+            fail "release $previous doesn't live either" "kiosk-recorder status"
+        fi
+        remove "$UNFINISHED"
     fi
     say "Release $previous runs again."
 }
 
 uninstall() {
     ((EUID == 0)) || fail "this takes root" "Run it with sudo."
-    $PURGE && confirm_purge
+    local spool
+    spool=$(setting spool.path "$(at "$ETC/config.toml")")
+    SPOOL=${spool:-$SPOOL}
+    if $PURGE; then
+        confirm_purge
+    fi
     if running && ! $DRY_RUN; then
-        systemctl disable --now "${UNITS[@]}" 2>/dev/null || true
+        systemctl stop "${UNITS[@]}" 2>/dev/null || true
     fi
     unlink_system
     remove "$OPT"
@@ -186,7 +203,7 @@ uninstall() {
 # Recordings are deleted only when that was said twice.
 confirm_purge() {
     local count answer
-    count=$(find "$(at "$SPOOL/spool/sealed")" -name '*.flac*' 2>/dev/null | wc -l)
+    count=$(find "$(at "$SPOOL/spool/sealed")" -name '*.flac*' 2>/dev/null | wc -l) || true
     $DELETE_RECORDINGS && return
     $INTERACTIVE || fail "--purge deletes $count recordings in $SPOOL" "Say so twice: add --delete-recordings."
     local name
@@ -206,7 +223,7 @@ parse() {
                 ;;
             --dry-run) DRY_RUN=true ;;
             --offline) OFFLINE=true ;;
-            --upgrade | --rollback | --uninstall) MODE=${1#--} ;;
+            --upgrade | --rollback | --uninstall | --judge) MODE=${1#--} ;;
             --purge) PURGE=true ;;
             --delete-recordings) DELETE_RECORDINGS=true ;;
             *) fail "unknown argument: $1" "./install.sh --help" ;;
@@ -257,6 +274,7 @@ main() {
             install_kiosk
             ;;
         rollback) roll_back ;;
+        judge) judge ;; # kiosk-trial.service, after a power cut
         uninstall) uninstall ;;
     esac
 }

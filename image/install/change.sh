@@ -8,6 +8,9 @@ TARGET=""      # --root: the directory that is the kiosk's /; "" is this machine
 DRY_RUN=false  # --dry-run: say what would be changed
 CHANGES=0      # how many there were, or would have been
 
+# In memory: something was changed, and the services don't know yet. After a start of the machine they do.
+readonly UNFINISHED=/run/kiosk-recorder-install
+
 # Usage: at PATH — prints where a path of the kiosk lies here.
 at() {
     printf '%s' "$TARGET$1"
@@ -28,6 +31,9 @@ change() {
     if $DRY_RUN; then
         say "  would $1"
         return
+    fi
+    if ((CHANGES == 1)) && running; then
+        touch "$UNFINISHED"
     fi
     say "  $1"
     "${@:2}"

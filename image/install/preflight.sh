@@ -21,6 +21,7 @@ preflight() {
         check_clock
         check_network
         check_microphone
+        check_swap
         check_systemd
     fi
     check_sources
@@ -99,6 +100,15 @@ check_microphone() {
         remark "no microphone is connected" "Plug one in; it's heard as soon as it is there."
 }
 
+check_swap() {
+    local path
+    while read -r path _; do
+        [[ $path != /dev/zram* && $path != /var/swap ]] || continue
+        remark "this machine swaps to $path" \
+            "Recordings are kept out of it, but the card wears: take it out of /etc/fstab, and swapoff $path."
+    done < <(tail -n +2 /proc/swaps 2>/dev/null)
+}
+
 check_systemd() {
     [[ -d /run/systemd/system ]] ||
         remark "systemd doesn't run here" "The services begin with the next start of a machine that has it."
@@ -115,6 +125,5 @@ check_sources() {
     elif $OFFLINE; then
         problem "--offline has nothing to install from" "Name the wheels: --wheelhouse DIR"
     fi
-    [[ ! $CONFIG || -r $CONFIG ]] || problem "$CONFIG can't be read" "Is the path right?"
     # Whether its content is right is known once the release is built, before anything changes for the running one.
 }

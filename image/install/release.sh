@@ -76,13 +76,33 @@ make_wheels() {
     rm -rf "$work"
 }
 
-# Usage: switch_to VERSION — from one moment to the next; the release that was current is then `previous`.
-switch_to() {
+# Usage: move_on_to VERSION — from one moment to the next; what was current can be gone back to.
+move_on_to() {
     local current
     current=$(version_of current) || true
     [[ $current != "$1" ]] || return 0
-    [[ ! $current ]] || put_link "releases/$current" "$OPT/previous"
+    if [[ $current ]]; then
+        put_link "releases/$current" "$OPT/previous"
+        # Until it's known whether the new one lives, the next start asks (kiosk-trial.service).
+        change "try release $1" write_trial "$1"
+    fi
     put_link "releases/$1" "$OPT/current"
+}
+
+write_trial() {
+    printf '%s\n' "$1" >"$(at "$OPT/trial.new")"
+    sync "$(at "$OPT/trial.new")"
+    mv -fT "$(at "$OPT/trial.new")" "$(at "$OPT/trial")"
+    sync "$(at "$OPT")"
+}
+
+# Usage: step_back_to VERSION — at every moment one of the two is current and the other is there.
+step_back_to() {
+    local current
+    current=$(version_of current) || true
+    put_link "releases/$1" "$OPT/current"
+    put_link "releases/$current" "$OPT/previous"
+    remove "$OPT/trial"
 }
 
 # Usage: prune_releases — of releases only the current and the previous one stay.

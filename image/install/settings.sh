@@ -3,6 +3,15 @@
 
 readonly ETC=/etc/kiosk-recorder
 
+# Usage: setting KEY FILE — prints what a config.toml says of section.key; nothing when it says nothing.
+setting() {
+    python3 -c '
+import sys, tomllib
+section, key = sys.argv[1].split(".")
+with open(sys.argv[2], "rb") as file:
+    print(tomllib.load(file).get(section, {}).get(key, ""))' "$@" 2>/dev/null || true
+}
+
 # Usage: ask NAME QUESTION DEFAULT — sets the variable NAME, on a terminal by asking.
 ask() {
     local -n answer=$1
@@ -13,8 +22,20 @@ ask() {
     answer=${answer:-$3}
 }
 
-# Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be; "" leaves the one that is there.
+# Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be, "" where the one that is there stays,
+# and SPOOL to where that has recordings.
 choose_settings() {
+    write_answers
+    find_spool
+}
+
+find_spool() {
+    local spool
+    spool=$(setting spool.path "${NEW_CONFIG:-$(at "$ETC/config.toml")}")
+    SPOOL=${spool:-$SPOOL}
+}
+
+write_answers() {
     NEW_CONFIG=$CONFIG
     [[ ! $CONFIG ]] || return 0
     if [[ ! $SITE$DEVICE$UPLOAD$BROKER$MICROPHONE && -f $(at "$ETC/config.toml") ]]; then

@@ -14,6 +14,7 @@ readonly LINKS=(
     /etc/systemd/system.conf.d/kiosk-recorder.conf kiosk-recorder.system.conf
     /etc/systemd/system/kiosk-recorder.service kiosk-recorder.service
     /etc/systemd/system/kiosk-courier.service kiosk-courier.service
+    /etc/systemd/system/kiosk-trial.service kiosk-trial.service
 )
 
 # Usage: running — whether there is a systemd that can be told of changes.
@@ -38,12 +39,52 @@ make_directories() {
     fi
 }
 
+# What hides from others what was heard, or who this kiosk is, is the courier's alone.
+give_secrets() {
+    local key path
+    for key in mqtt.password_file mqtt.key; do
+        path=$(setting "$key" "$(at "$ETC/config.toml")")
+        [[ ! $path || ! -f $(at "$path") ]] || put_owner "$path" 0600 kiosk-courier:kiosk
+    done
+}
+
+# Usage: write_drop_ins VERSION — what this kiosk's configuration needs beyond what the units say.
+write_drop_ins() {
+    local unit path
+    for unit in "${UNITS[@]}"; do
+        path=/etc/systemd/system/$unit.d/config.conf
+        # The release may not be there yet when this is only tried.
+        complete "$1" || continue
+        within "$RELEASES/$1/venv/bin/python" -P -m agent.config.units "$unit" \
+            <"${NEW_CONFIG:-$(at "$ETC/config.toml")}" >"$SCRATCH/$unit"
+        if [[ -s $SCRATCH/$unit ]]; then
+            put_file "$SCRATCH/$unit" "$path" 0644 root:root
+        else
+            remove "$path"
+        fi
+    done
+}
+
+# Swap on the card wears it out, and may keep what was heard. Memory that is compressed instead of written stays.
+make_swap_safe() {
+    if [[ -e $(at /etc/rpi/swap.conf) ]]; then
+        put_link "$SYSTEM/kiosk-recorder.swap.conf" /etc/rpi/swap.conf.d/kiosk-recorder.conf
+    fi
+    if [[ -e $(at /etc/dphys-swapfile) ]]; then
+        put_link /dev/null /etc/systemd/system/dphys-swapfile.service
+        if running && grep -qs '^/var/swap ' /proc/swaps; then
+            change "end swapping to /var/swap" swapoff /var/swap
+        fi
+        remove /var/swap
+    fi
+}
+
 link_system() {
     local index unit
     for ((index = 0; index < ${#LINKS[@]}; index += 2)); do
         put_link "$SYSTEM/${LINKS[index + 1]}" "${LINKS[index]}"
     done
-    for unit in "${UNITS[@]}"; do
+    for unit in "${UNITS[@]}" kiosk-trial.service; do
         put_link "../$unit" "/etc/systemd/system/multi-user.target.wants/$unit"
     done
     put_link "$OPT/current/venv/bin/kiosk-recorder" /usr/local/bin/kiosk-recorder
@@ -52,7 +93,7 @@ link_system() {
 # Usage: unlink_system
 unlink_system() {
     local index unit
-    for unit in "${UNITS[@]}"; do
+    for unit in "${UNITS[@]}" kiosk-trial.service; do
         remove "/etc/systemd/system/multi-user.target.wants/$unit" "/etc/systemd/system/$unit.d"
     done
     for ((index = 0; index < ${#LINKS[@]}; index += 2)); do
