@@ -134,7 +134,8 @@ judge() {
     previous=$(version_of previous) || true
     say "  watch both services for $HEALTH_SECONDS s"
     if healthy "$HEALTH_SECONDS"; then
-        remove "$OPT/trial" "$UNFINISHED"
+        remove "$OPT/trial"
+        rm -f "$UNFINISHED"
         prune_releases
         say "Release $current records. How it's doing: kiosk-recorder status"
         return
@@ -171,7 +172,7 @@ roll_back() {
             show_trouble
             fail "release $previous doesn't live either" "kiosk-recorder status"
         fi
-        remove "$UNFINISHED"
+        rm -f "$UNFINISHED"
     fi
     say "Release $previous runs again."
 }
@@ -194,7 +195,8 @@ uninstall() {
         remove "$ETC" "$SPOOL"
     fi
     if running && ! $DRY_RUN; then
-        tell_system
+        systemctl daemon-reexec
+        rm -f "$UNFINISHED"
     fi
     ((CHANGES)) || say "There is nothing to remove."
     $PURGE || say "Recordings stay in $SPOOL, the configuration in $ETC."

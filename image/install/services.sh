@@ -1,8 +1,11 @@
 # shellcheck shell=bash
 # Whether the kiosk lives: services are started, and watched for a while. Sourced, never run.
 
+readonly COMING_UP_SECONDS=90
+
 # Usage: tell_system — everything that reads what a release brings reads it again.
 tell_system() {
+    systemd-tmpfiles --create /etc/tmpfiles.d/kiosk-recorder.conf
     systemctl daemon-reload
     # What the hardware watchdog is told takes effect by this alone, and services don't notice.
     systemctl daemon-reexec
@@ -11,7 +14,7 @@ tell_system() {
     systemctl try-restart systemd-journald.service || true
 }
 
-# Usage: start_services — a new release begins; the courier first, which then finds the recorder's first picture new.
+# Usage: start_services — what is current begins.
 start_services() {
     systemctl reset-failed "${UNITS[@]}" 2>/dev/null || true
     systemctl restart --no-block "${UNITS[@]}"
@@ -22,23 +25,25 @@ active() {
     systemctl --quiet is-active "${UNITS[0]}" && systemctl --quiet is-active "${UNITS[1]}"
 }
 
+# Usage: restarts — prints how often systemd had to start them again.
 restarts() {
-    systemctl show --property=NRestarts --value "${UNITS[@]}" | tr '\n' ' '
+    systemctl show --property=NRestarts --value "${UNITS[@]}" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
 # Usage: healthy SECONDS — whether both services come up and then live that long without being started again.
 healthy() {
-    local deadline began
-    deadline=$((SECONDS + 90))
+    local deadline=$((SECONDS + COMING_UP_SECONDS)) began
+    began=$(restarts)
     until active; do
-        ((SECONDS < deadline)) || return 1
+        # What ends as often as that won't live: the sooner it's given up the less goes unheard.
+        ((SECONDS < deadline && $(restarts) < began + 3)) || return 1
         sleep 1
     done
     began=$(restarts)
     deadline=$((SECONDS + $1))
     while ((SECONDS < deadline)); do
         sleep 1
-        active && [[ $(restarts) == "$began" ]] || return 1
+        active && (($(restarts) == began)) || return 1
     done
 }
 

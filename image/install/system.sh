@@ -34,9 +34,6 @@ write_users() {
 make_directories() {
     put_directory "$SPOOL" 0750 kiosk-recorder:kiosk
     put_directory "$SPOOL/state" 0770 kiosk-recorder:kiosk
-    if running; then
-        put_directory /run/kiosk-recorder 1770 root:kiosk
-    fi
 }
 
 # What hides from others what was heard, or who this kiosk is, is the courier's alone.

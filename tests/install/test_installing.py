@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.conftest import FIRST, WHO
+from tests.install.conftest import FIRST, SECOND, WHO
 from tests.install.machine import ETC, OPT, SPOOL, Machine
 
 pytestmark = pytest.mark.timeout(600)  # the first to ask for a machine waits for pip
@@ -150,12 +150,13 @@ def test_swap_on_the_card_is_ended(kiosk: Machine) -> None:
 
 
 def test_an_image_is_installed_into_from_outside(kiosk: Machine) -> None:
-    """What it takes besides a release that is there already; a first one is `installed`, inside."""
-    assert kiosk.install("0.1.0", "--uninstall", "--purge", "--delete-recordings").status == 0
-    kiosk.make_environments_quickly(FIRST)
-    said = kiosk.install_from_outside(FIRST, *WHO)
+    for made in (ETC / "config.toml", OPT / "current", Path("etc/systemd/system/kiosk-recorder.service")):
+        kiosk.file(made).unlink()
+    said = kiosk.install_from_outside(SECOND, *WHO)
     assert said.status == 0, said.text
     assert "begins to record when it starts" in said.text
-    assert kiosk.told()[-1].startswith("daemon"), "nobody told the systemd of this machine anything since"
-    assert kiosk.install_from_outside(FIRST).nothing_changed
+    assert kiosk.told() == [], "the systemd of this machine isn't the image's"
+    assert kiosk.install_from_outside(SECOND).nothing_changed
+    assert kiosk.release() == SECOND
+    assert kiosk.run("kiosk-recorder", "--version").text.split()[-1] == SECOND
     assert kiosk.run("kiosk-recorder", "config", "check").status == 0
