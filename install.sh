@@ -108,6 +108,7 @@ install_kiosk() {
     write_settings
     make_directories
     give_secrets
+    make_key "$VERSION"
     make_swap_safe
     write_drop_ins "$VERSION"
     move_on_to "$VERSION"

@@ -3,13 +3,13 @@
 
 readonly ETC=/etc/kiosk-recorder
 
-# Usage: setting KEY FILE — prints what a config.toml says of section.key; nothing when it says nothing.
+# Usage: setting KEY FILE [DEFAULT] — prints what a config.toml says of section.key.
 setting() {
     python3 -c '
 import sys, tomllib
 section, key = sys.argv[1].split(".")
 with open(sys.argv[2], "rb") as file:
-    print(tomllib.load(file).get(section, {}).get(key, ""))' "$@" 2>/dev/null || true
+    print(tomllib.load(file).get(section, {}).get(key, sys.argv[3]))' "$1" "$2" "${3-}" 2>/dev/null || true
 }
 
 # Usage: ask NAME QUESTION DEFAULT — sets the variable NAME, on a terminal by asking.
@@ -99,4 +99,18 @@ write_settings() {
     fi
     # A technician's from the first day on: it's never replaced.
     [[ -f $(at "$ETC/environment") ]] || put_file "$ROOT/environment.example" "$ETC/environment" 0640 root:kiosk
+}
+
+# Usage: make_key VERSION — this kiosk's own key, made where it stays, and what the admin believes it by. An image has
+# none: else all kiosks of it had the same.
+make_key() {
+    local key recorder=$RELEASES/$1/venv/bin/kiosk-recorder
+    key=$(setting custody.key "$(at "$ETC/config.toml")" "$ETC/device.key")
+    if [[ $TARGET || ! $key || (-f $key && -f $ETC/enrolment.json) ]] || ! complete "$1"; then
+        return
+    fi
+    # A release that signs nothing yet has no such command.
+    "$recorder" enrol --help >/dev/null 2>&1 || return 0
+    change "make this kiosk's key, and $ETC/enrolment.json for the admin" \
+        "$recorder" enrol --config "$ETC/config.toml" --out "$ETC/enrolment.json"
 }

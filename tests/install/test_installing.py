@@ -139,6 +139,17 @@ def test_secrets_are_given_to_the_courier_alone(kiosk: Machine) -> None:
     assert shown.strip() == "kiosk-courier 600"
 
 
+def test_a_kiosk_has_a_key_of_its_own_that_no_later_run_replaces(kiosk: Machine) -> None:
+    if kiosk.run("kiosk-recorder", "enrol", "--help").status != 0:
+        pytest.skip("this release signs nothing")
+    shown = kiosk.run("stat", "-c", "%U %a", f"/{ETC}/device.key").text
+    assert shown.strip() == "kiosk-courier 600"
+    key, enrolment = (kiosk.file(ETC / name).read_bytes() for name in ("device.key", "enrolment.json"))
+    assert kiosk.install(FIRST, "--site", "south", "--id", "room-3").status == 0
+    assert kiosk.file(ETC / "device.key").read_bytes() == key
+    assert kiosk.file(ETC / "enrolment.json").read_bytes() == enrolment
+
+
 def test_swap_on_the_card_is_ended(kiosk: Machine) -> None:
     kiosk.write("etc/dphys-swapfile", "CONF_SWAPSIZE=512\n")
     kiosk.write("var/swap", "idle memory")
