@@ -60,6 +60,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 def media(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two releases, each with its wheelhouse, as they'd lie on a USB stick."""
     place = tmp_path_factory.mktemp("media")
+    place.chmod(0o755)  # it's the users' of both services to read, too
     for version in (FIRST, SECOND):
         release = place / version
         release.mkdir()

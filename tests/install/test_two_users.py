@@ -28,9 +28,10 @@ pytestmark = pytest.mark.timeout(600)  # the first to ask for a machine waits fo
 _AS_UNIT = """
 import ctypes, os, sys
 PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1  # as MemoryDenyWriteExecute=; kernels before 6.3 don't know it
-ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)
 os.umask(0o007)
 user, *command = sys.argv[1:]
+if user == "kiosk-courier":
+    ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)
 os.execvp("setpriv", ["setpriv", f"--reuid={user}", "--regid=kiosk", "--clear-groups", "--no-new-privs", *command])
 """
 
@@ -103,7 +104,7 @@ class House:
         supervisor = Supervisor(self._sockets / f"{role}.notify")
         self._stack.callback(supervisor.close)
         inside = {
-            "PATH": "/usr/bin",
+            "PATH": "/usr/sbin:/usr/bin",
             "ALSA_CONFIG_PATH": self._sound,
             "NOTIFY_SOCKET": f"/media/{self._place}/{role}.notify",
             "RUNTIME_DIRECTORY": "/run/kiosk-recorder",
@@ -123,11 +124,11 @@ class House:
     def may(self, role: str, script: str) -> bool:
         """Whether a shell of that process's user can do it."""
         command = [*self._as(f"kiosk-{role}"), "sh", "-c", script]
-        return subprocess.run(command, capture_output=True, check=False, env={"PATH": "/usr/bin"}).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, env={"PATH": "/usr/sbin:/usr/bin"}).returncode == 0
 
     def python(self, role: str, program: str) -> str:
         command = [*self._as(f"kiosk-{role}"), f"/{OPT}/current/venv/bin/python", "-c", program]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/bin"}).stdout
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/sbin:/usr/bin"}).stdout
 
     def uploaded(self) -> int:
         return len(list(self.machine.file("srv/rooms").rglob("*.flac")))
