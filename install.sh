@@ -18,7 +18,7 @@ source "$ROOT/image/install/services.sh"
 source "$ROOT/image/install/preflight.sh"
 
 MODE=install
-CONFIG="" SITE="" DEVICE="" UPLOAD="" BROKER="" MICROPHONE="" WHEELHOUSE=""
+CONFIG="" NEW_CONFIG="" SITE="" DEVICE="" UPLOAD="" BROKER="" MICROPHONE="" WHEELHOUSE=""
 OFFLINE=false PURGE=false DELETE_RECORDINGS=false INTERACTIVE=false
 HEALTH_SECONDS=60
 SPOOL=/var/lib/kiosk-recorder
@@ -44,12 +44,13 @@ How it is installed:
   --wheelhouse DIR     Python packages, as `wheelhouse` made them
   --root DIR           into an image that is mounted at DIR
   --upgrade            only what is installed already: a newer release, which is kept if it lives for a minute
+  --health-seconds N   how long that is (default: 60)
   --rollback           the release before this one again
   --uninstall          stop and remove the recorder; configuration and recordings stay
   --purge              with --uninstall: they go, too. Recordings are deleted only when that is said twice: by
   --delete-recordings  this, or by typing the kiosk's name on a terminal
 
-Exit status: 0 good, 1 a release didn't live and the one before it runs again, 2 nothing was done.
+Exit status: 0 good; 1 the release doesn't live, and the one before it runs again if there was one; 2 nothing was done.
 
 Examples:
   sudo ./install.sh --site north --id room-12 --target s3://clinic-north/rooms --broker mqtts://broker:8883
@@ -80,7 +81,7 @@ missing_on_kiosk() {
     local sound=libasound2 package
     [[ ! -r $(at /etc/os-release) ]] || ! grep -q '^VERSION_ID="13"' "$(at /etc/os-release)" || sound=libasound2t64
     local needed=(python3 python3-venv "$sound" tzdata ca-certificates)
-    $OFFLINE || [[ $WHEELHOUSE ]] || needed+=("${PYTHON_PACKAGES[@]}")
+    complete "$VERSION" || $OFFLINE || [[ $WHEELHOUSE ]] || needed+=("${PYTHON_PACKAGES[@]}")
     for package in "${needed[@]}"; do
         # shellcheck disable=SC2016 # dpkg's own variable
         within dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
@@ -95,11 +96,11 @@ install_missing() {
         "$(declare -f install_packages); install_packages \"\$@\"" bash "${missing[@]}"
 }
 
-# The steps of an installation, in order. Each does what isn't done yet. Until `switch` nothing that runs is touched.
+# The steps of an installation, in order. Each does what isn't done yet; what runs is touched by the last ones alone.
 install_kiosk() {
-    [[ ! $CONFIG || -r $CONFIG ]] || fail "$CONFIG can't be read" "Is the path right?"
-    choose_settings
+    find_spool
     preflight
+    choose_settings
     install_missing
     find_spool # again: only now there is sure to be a Python to read TOML with
     make_users
@@ -113,6 +114,9 @@ install_kiosk() {
     write_drop_ins "$VERSION"
     move_on_to "$VERSION"
     link_system
+    if running && are_new; then
+        change "use $ETC/config.toml as it is now" true
+    fi
     if ((CHANGES == 0)) && [[ ! -e $(at "$UNFINISHED") ]]; then
         say "Release $VERSION is installed as it should be: nothing was changed."
     elif $DRY_RUN; then
@@ -136,6 +140,7 @@ judge() {
     say "  watch both services for $HEALTH_SECONDS s"
     if healthy "$HEALTH_SECONDS"; then
         remove "$OPT/trial"
+        keep_settings
         rm -f "$UNFINISHED"
         prune_releases
         say "Release $current records. How it's doing: kiosk-recorder status"
@@ -144,12 +149,19 @@ judge() {
     show_trouble
     if [[ $(cat "$(at "$OPT/trial")" 2>/dev/null) != "$current" ]] || ! complete "$previous"; then
         remove "$OPT/trial"
-        fail "release $current doesn't live, and there is none to go back to" "Mend what is said above: kiosk-recorder status"
+        say "error: release $current doesn't live, and there is none to go back to"
+        say "  → Mend what is said above: kiosk-recorder status. It's tried again and again meanwhile."
+        are_new && [[ -f $LIVED ]] || exit 1
+        say "Back to the configuration with which it lived."
+        take_settings_back
+    else
+        say "error: release $current doesn't live: back to $previous"
+        take_settings_back "$previous"
+        step_back_to "$previous"
     fi
-    say "error: release $current doesn't live: back to $previous"
-    step_back_to "$previous"
     tell_system
     start_services
+    rm -f "$UNFINISHED"
     healthy 5 || show_trouble
     exit 1
 }
@@ -162,6 +174,7 @@ roll_back() {
     if [[ ! $previous || $previous == "$current" ]] || ! complete "$previous"; then
         fail "there is no release before ${current:-this one}" "Install another: ./install.sh --upgrade"
     fi
+    take_settings_back "$previous"
     step_back_to "$previous"
     if $DRY_RUN; then
         return
@@ -180,9 +193,7 @@ roll_back() {
 
 uninstall() {
     ((EUID == 0)) || fail "this takes root" "Run it with sudo."
-    local spool
-    spool=$(setting spool.path "$(at "$ETC/config.toml")")
-    SPOOL=${spool:-$SPOOL}
+    find_spool
     if $PURGE; then
         confirm_purge
     fi
@@ -191,9 +202,9 @@ uninstall() {
     fi
     unlink_system
     remove "$OPT"
-    [[ $TARGET ]] || remove /run/kiosk-recorder
     if $PURGE; then
         remove "$ETC" "$SPOOL"
+        remove_users
     fi
     if running && ! $DRY_RUN; then
         systemctl daemon-reexec
@@ -238,15 +249,24 @@ parse() {
 # Usage: take OPTION VALUE
 take() {
     case $1 in
-        --config) CONFIG=$2 ;;
+        --config)
+            [[ -f $2 && -r $2 ]] || fail "$2 can't be read" "Is the path right?"
+            CONFIG=$2
+            ;;
         --site) SITE=$2 ;;
         --id) DEVICE=$2 ;;
         --target) UPLOAD=$2 ;;
         --broker) BROKER=$2 ;;
         --microphone) MICROPHONE=$2 ;;
+        --wheelhouse | --root)
+            [[ -d $2 ]] || fail "$1 $2: there is no such directory" "Is the path right, and is it mounted?"
+            ;;&
         --wheelhouse) WHEELHOUSE=$(realpath -- "$2") ;;
         --root) TARGET=$(realpath -- "$2") ;;
-        --health-seconds) HEALTH_SECONDS=$2 ;;
+        --health-seconds)
+            [[ $2 =~ ^[0-9]{1,4}$ ]] || fail "$1 takes a number of seconds, not \"$2\"" "./install.sh --help"
+            HEALTH_SECONDS=$2
+            ;;
     esac
 }
 
@@ -265,6 +285,7 @@ main() {
             ;;
     esac
     parse "$@"
+    umask 022 # what is installed is read by other users, whoever installs it
     VERSION=$(own_version)
     [[ $TARGET != / ]] || TARGET=""
     [[ ! -t 0 || ! -t 1 ]] || INTERACTIVE=true

@@ -24,7 +24,7 @@ preflight() {
         check_swap
         check_systemd
     fi
-    check_sources
+    complete "$VERSION" || check_sources
     local each
     for each in "${REMARKS[@]}"; do
         printf 'note: %s\n' "$each" >&2

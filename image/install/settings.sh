@@ -2,6 +2,7 @@
 # What the kiosk is told about itself: config.toml and environment. Sourced, never run.
 
 readonly ETC=/etc/kiosk-recorder
+readonly LIVED=$ETC/config.toml.lived # the last one with which both services lived
 
 # Usage: setting KEY FILE [DEFAULT] — prints what a config.toml says of section.key.
 setting() {
@@ -22,23 +23,23 @@ ask() {
     answer=${answer:-$3}
 }
 
-# Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be, "" where the one that is there stays,
-# and SPOOL to where that has recordings.
-choose_settings() {
-    write_answers
-    find_spool
-}
-
+# Usage: find_spool — sets SPOOL to where the kiosk keeps recordings, by the configuration that it's going to have.
 find_spool() {
     local spool
-    spool=$(setting spool.path "${NEW_CONFIG:-$(at "$ETC/config.toml")}")
+    spool=$(setting spool.path "${NEW_CONFIG:-${CONFIG:-$(at "$ETC/config.toml")}}")
     SPOOL=${spool:-$SPOOL}
 }
 
-write_answers() {
+# Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be; "" leaves the one that is there.
+choose_settings() {
     NEW_CONFIG=$CONFIG
     [[ ! $CONFIG ]] || return 0
-    if [[ ! $SITE$DEVICE$UPLOAD$BROKER$MICROPHONE && -f $(at "$ETC/config.toml") ]]; then
+    if [[ -f $(at "$ETC/config.toml") ]]; then
+        agree device.site "$SITE"
+        agree device.id "$DEVICE"
+        agree upload.target "$UPLOAD"
+        agree mqtt.url "$BROKER"
+        agree capture.pcm "$MICROPHONE"
         return
     fi
     ask SITE "Site, such as north" ""
@@ -73,13 +74,48 @@ url = "$BROKER"
 END
 }
 
+# Usage: agree KEY VALUE — a configuration that is there may say more than this script knows: it's never written over in
+# part.
+agree() {
+    local known
+    [[ $2 ]] || return 0
+    known=$(setting "$1" "$(at "$ETC/config.toml")")
+    [[ $known == "$2" ]] || fail "$ETC/config.toml says $1 = \"$known\", not \"$2\"" \
+        "Change it there and run this again, or bring a whole file: --config FILE"
+}
+
+# Usage: understands VERSION FILE — whether the release can use a configuration; FILE is a path of the kiosk.
+understands() {
+    within "$RELEASES/$1/venv/bin/kiosk-recorder" config check --config "$2" 2>&1
+}
+
+# Usage: keep_settings — with this configuration the kiosk lives: it can be gone back to.
+keep_settings() {
+    put_file "$ETC/config.toml" "$LIVED" 0640 root:kiosk
+}
+
+# Usage: are_new — whether the services haven't lived with this configuration yet, be it by --config or by an editor.
+are_new() {
+    ! cmp -s "$ETC/config.toml" "$LIVED"
+}
+
+# Usage: take_settings_back [VERSION] — the configuration with which the kiosk lived, if there is one; for a VERSION only
+# if that doesn't understand the present one, because a newer release knew more.
+take_settings_back() {
+    [[ -f $(at "$LIVED") ]] || return 0
+    if [[ ${1-} ]] && understands "$1" "$ETC/config.toml" >/dev/null; then
+        return
+    fi
+    put_file "$(at "$LIVED")" "$ETC/config.toml" 0640 root:kiosk
+}
+
 # Usage: check_settings VERSION — whether the release understands the configuration that it's going to have.
 check_settings() {
     local file said
     # Where the kiosk can see it, too.
     file=$(mktemp -p "$(at /tmp)" kiosk-XXXXXX.toml)
     cp -- "${NEW_CONFIG:-$(at "$ETC/config.toml")}" "$file"
-    if said=$(within "$RELEASES/$1/venv/bin/kiosk-recorder" config check --config "${file#"$TARGET"}" 2>&1); then
+    if said=$(understands "$1" "${file#"$TARGET"}"); then
         rm "$file"
     else
         rm "$file"
@@ -92,9 +128,6 @@ check_settings() {
 write_settings() {
     put_directory "$ETC" 0755 root:root
     if [[ $NEW_CONFIG ]]; then
-        if [[ -f $(at "$ETC/config.toml") ]] && ! cmp -s "$NEW_CONFIG" "$(at "$ETC/config.toml")"; then
-            put_file "$(at "$ETC/config.toml")" "$ETC/config.toml.old" 0640 root:kiosk
-        fi
         put_file "$NEW_CONFIG" "$ETC/config.toml" 0640 root:kiosk
     fi
     # A technician's from the first day on: it's never replaced.

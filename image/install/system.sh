@@ -31,6 +31,19 @@ write_users() {
     within systemd-sysusers - <"$ROOT/image/system/kiosk-recorder.sysusers"
 }
 
+remove_users() {
+    ! within getent group kiosk >/dev/null ||
+        change "remove users kiosk-recorder and kiosk-courier, and group kiosk" delete_users
+}
+
+delete_users() {
+    local user
+    for user in kiosk-recorder kiosk-courier; do
+        ! within getent passwd "$user" >/dev/null || within userdel "$user"
+    done
+    within groupdel kiosk
+}
+
 make_directories() {
     put_directory "$SPOOL" 0750 kiosk-recorder:kiosk
     put_directory "$SPOOL/state" 0770 kiosk-recorder:kiosk

@@ -73,9 +73,6 @@ if [[ $0 == *install.sh ]]; then
 fi
 """
 
-CHANGING = "write_file write_link write_directory write_trial own make_release move_on_to step_back_to judge remove"
-"""The functions of install.sh in which something comes to be: between any two of their commands the power may go."""
-
 
 def installation(version: str) -> list[str]:
     """The command that installs a release without network, in a few seconds of watching."""
@@ -191,8 +188,8 @@ class Machine(Namespace):
         inside = [word.replace("/media", str(self._media)) for word in installation(version)]
         return self._on([*inside, "--root", str(self.root), *arguments], {})
 
-    def cut_power(self, at: int, *command: str, functions: str = CHANGING) -> bool:
-        """Kill a run of install.sh before its command number `at` that changes something; False: it has fewer."""
+    def cut_power(self, at: int, *command: str, functions: str) -> bool:
+        """Kill a run of install.sh before the command number `at` in some of its functions; False: they have fewer."""
         self.write("tmp/cut.bash", _AT_EACH_COMMAND.format(at=at, functions=functions))
         said = self.run(*command, BASH_ENV="/tmp/cut.bash")  # noqa: S108 (the machine's own)
         # What is in memory doesn't survive.

@@ -72,20 +72,49 @@ def test_a_dry_run_says_every_step_and_changes_nothing(bare: Machine) -> None:
     assert snapshot(bare.changes) == before
 
 
-def test_another_configuration_replaces_the_old_one_and_keeps_it(kiosk: Machine) -> None:
-    old = kiosk.file(ETC / "config.toml").read_text()
-    said = kiosk.install(FIRST, "--site", "south", "--id", "room-3", "--broker", "mqtts://broker.south:8883")
+def configure(machine: Machine, site: str, rest: str = "") -> tuple[str, str]:
+    """The arguments that bring a kiosk of that site another configuration."""
+    machine.write("root/kiosk.toml", f'[device]\nsite = "{site}"\nid = "room-12"\n{rest}\n')
+    return "--config", "/root/kiosk.toml"
+
+
+def test_another_configuration_is_begun_with_and_kept_when_the_kiosk_lives(kiosk: Machine) -> None:
+    said = kiosk.install(FIRST, *configure(kiosk, "south"))
     assert said.status == 0, said.text
-    config = tomllib.loads(kiosk.file(ETC / "config.toml").read_text())
-    assert (config["device"]["site"], config["mqtt"]["url"]) == ("south", "mqtts://broker.south:8883")
-    assert kiosk.file(ETC / "config.toml.old").read_text() == old
     assert any(told.startswith("restart") for told in kiosk.told())
+    for name in ("config.toml", "config.toml.lived"):
+        assert tomllib.loads(kiosk.file(ETC / name).read_text())["device"]["site"] == "south"
+
+
+def test_an_edited_configuration_takes_effect_with_the_next_run(kiosk: Machine) -> None:
+    file = kiosk.file(ETC / "config.toml")
+    file.write_text(file.read_text().replace("north", "south"))
+    said = kiosk.install(FIRST)
+    assert said.status == 0, said.text
+    assert any(told.startswith("restart") for told in kiosk.told())
+    assert kiosk.install(FIRST).nothing_changed
+
+
+def test_a_configuration_with_which_nothing_lives_is_taken_back(kiosk: Machine) -> None:
+    before = kiosk.file(ETC / "config.toml").read_bytes()
+    kiosk.is_broken(FIRST)
+    said = kiosk.install(FIRST, *configure(kiosk, "south"))
+    assert said.status == 1, said.text
+    assert "Back to the configuration with which it lived" in said.text
+    assert kiosk.file(ETC / "config.toml").read_bytes() == before
+
+
+def test_answers_never_write_over_a_configuration_that_says_more(kiosk: Machine) -> None:
+    before = snapshot(kiosk.changes)
+    said = kiosk.install(FIRST, "--site", "south", "--id", "room-12")
+    assert said.status == 2
+    assert 'says device.site = "north", not "south"' in said.text
+    assert snapshot(kiosk.changes) == before
 
 
 def test_a_wrong_configuration_is_refused_before_anything_that_runs_changes(kiosk: Machine) -> None:
     before = snapshot(kiosk.changes / ETC)
-    kiosk.write("root/wrong.toml", '[device]\nsite = "north"\nid = "room-12"\n[upload]\nparalel = 3\n')
-    said = kiosk.install(FIRST, "--config", "/root/wrong.toml")
+    said = kiosk.install(FIRST, *configure(kiosk, "north", "[upload]\nparalel = 3"))
     assert said.status == 2
     assert "paralel" in said.text
     assert "parallel" in said.text, "the nearest key is named"
@@ -95,7 +124,7 @@ def test_a_wrong_configuration_is_refused_before_anything_that_runs_changes(kios
 
 def test_the_environment_belongs_to_the_technician(kiosk: Machine) -> None:
     kiosk.write(f"{ETC}/environment", "KIOSK_RECORDER_FLAG_OFFLINE_RECORDING=off\n")
-    assert kiosk.install(FIRST, "--site", "south", "--id", "room-3").status == 0
+    assert kiosk.install(FIRST, *configure(kiosk, "south")).status == 0
     assert kiosk.file(ETC / "environment").read_text() == "KIOSK_RECORDER_FLAG_OFFLINE_RECORDING=off\n"
 
 
@@ -114,26 +143,21 @@ def test_the_environment_belongs_to_the_technician(kiosk: Machine) -> None:
 def test_units_may_write_where_the_configuration_says(
     kiosk: Machine, config: str, courier: list[str], recorder: list[str]
 ) -> None:
-    kiosk.write("root/kiosk.toml", f'[device]\nsite = "north"\nid = "room-12"\n{config}\n')
-    said = kiosk.install(FIRST, "--config", "/root/kiosk.toml")
+    said = kiosk.install(FIRST, *configure(kiosk, "north", config))
     assert said.status == 0, said.text
     for process, lines in (("courier", courier), ("recorder", recorder)):
         drop_in = kiosk.file(f"etc/systemd/system/kiosk-{process}.service.d/config.conf")
         assert [line for line in lines if line not in drop_in.read_text().splitlines()] == [] if lines else True
         assert drop_in.exists() == bool(lines)
     assert kiosk.install(FIRST).nothing_changed
-    assert kiosk.install(FIRST, *WHO).status == 0
+    assert kiosk.install(FIRST, *configure(kiosk, "north")).status == 0
     assert not kiosk.file("etc/systemd/system/kiosk-courier.service.d/config.conf").exists(), "not needed any more"
 
 
 def test_secrets_are_given_to_the_courier_alone(kiosk: Machine) -> None:
     kiosk.write(f"{ETC}/broker-password", "secret\n", 0o600)
-    kiosk.write(
-        "root/kiosk.toml",
-        '[device]\nsite = "north"\nid = "room-12"\n[mqtt]\nurl = "mqtts://broker:8883"\nusername = "room-12"\n'
-        f'password_file = "/{ETC}/broker-password"\n',
-    )
-    said = kiosk.install(FIRST, "--config", "/root/kiosk.toml")
+    broker = f'[mqtt]\nurl = "mqtts://broker:8883"\nusername = "room-12"\npassword_file = "/{ETC}/broker-password"'
+    said = kiosk.install(FIRST, *configure(kiosk, "north", broker))
     assert said.status == 0, said.text
     shown = kiosk.run("stat", "-c", "%U %a", f"/{ETC}/broker-password").text
     assert shown.strip() == "kiosk-courier 600"
@@ -145,7 +169,7 @@ def test_a_kiosk_has_a_key_of_its_own_that_no_later_run_replaces(kiosk: Machine)
     shown = kiosk.run("stat", "-c", "%U %a", f"/{ETC}/device.key").text
     assert shown.strip() == "kiosk-courier 600"
     key, enrolment = (kiosk.file(ETC / name).read_bytes() for name in ("device.key", "enrolment.json"))
-    assert kiosk.install(FIRST, "--site", "south", "--id", "room-3").status == 0
+    assert kiosk.install(FIRST, *configure(kiosk, "south")).status == 0
     assert kiosk.file(ETC / "device.key").read_bytes() == key
     assert kiosk.file(ETC / "enrolment.json").read_bytes() == enrolment
 

@@ -124,11 +124,16 @@ class House:
     def may(self, role: str, script: str) -> bool:
         """Whether a shell of that process's user can do it."""
         command = [*self._as(f"kiosk-{role}"), "sh", "-c", script]
-        return subprocess.run(command, capture_output=True, check=False, env={"PATH": "/usr/sbin:/usr/bin"}).returncode == 0
+        return (
+            subprocess.run(command, capture_output=True, check=False, env={"PATH": "/usr/sbin:/usr/bin"}).returncode
+            == 0
+        )
 
     def python(self, role: str, program: str) -> str:
         command = [*self._as(f"kiosk-{role}"), f"/{OPT}/current/venv/bin/python", "-c", program]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/sbin:/usr/bin"}).stdout
+        return subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/sbin:/usr/bin"}
+        ).stdout
 
     def uploaded(self) -> int:
         return len(list(self.machine.file("srv/rooms").rglob("*.flac")))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.install.conftest import FIRST, SECOND, WHO
-from tests.install.machine import CHANGING, ETC, OPT, SPOOL, Machine, Workshop, installation
+from tests.install.conftest import FIRST, SECOND
+from tests.install.machine import ETC, OPT, SPOOL, Machine, Workshop, installation
 from tests.install.test_installing import snapshot
 
 pytestmark = pytest.mark.timeout(900)
@@ -30,17 +33,17 @@ def works(machine: Machine) -> str:
 
 
 @pytest.fixture(scope="module")
-def built(workshop: Workshop, media: object, installed: Machine) -> Machine:
+def built(workshop: Workshop, media: Path, installed: Machine) -> Machine:
     """A kiosk on which an upgrade was cut short when the new release had just been built."""
-    with Machine(workshop, media, installed) as machine:  # type: ignore[arg-type]
+    with Machine(workshop, media, installed) as machine:
         assert machine.cut_power(1, *installation(SECOND), functions="move_on_to")
         assert machine.file(OPT / "releases" / SECOND / "complete").exists()
     return machine
 
 
 @pytest.fixture
-def ready(workshop: Workshop, media: object, installed: Machine, built: Machine) -> object:
-    with Machine(workshop, media, built, installed) as machine:  # type: ignore[arg-type]
+def ready(workshop: Workshop, media: Path, installed: Machine, built: Machine) -> Iterator[Machine]:
+    with Machine(workshop, media, built, installed) as machine:
         yield machine
 
 
@@ -122,55 +125,68 @@ def test_a_flag_that_deletes_recordings_alone_deletes_nothing(kiosk: Machine) ->
 
 # Power cuts. The commands of the functions that change something are counted; before each the power may go.
 
+SWITCHING = "write_trial write_link move_on_to step_back_to judge"
+
 
 def cut_everywhere(
-    workshop: Workshop, media: object, layers: list[Machine], command: list[str], functions: str, stride: int = 1
-) -> object:
-    """Machines on which `command` was cut short, each one at another place, until it runs through."""
-    at = 1
-    while True:
-        with Machine(workshop, media, *layers) as machine:  # type: ignore[arg-type]
-            cut = machine.cut_power(at, *command, functions=functions)
+    workshop: Workshop, media: Path, layers: list[Machine], functions: str, stride: int, *broken: str
+) -> Iterator[tuple[Machine, int]]:
+    """Machines on which an upgrade was cut short, each before another command, the last one before none."""
+    at, cut = 1, True
+    while cut:
+        with Machine(workshop, media, *layers) as machine:
+            machine.is_broken(*broken)
+            cut = machine.cut_power(at, *installation(SECOND), functions=functions)
             yield machine, at
-            if not cut:
-                return
         at += stride
 
 
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.long)])
 def test_a_power_cut_while_a_release_is_built_leaves_the_old_one(
-    workshop: Workshop, media: object, installed: Machine
+    workshop: Workshop, media: Path, installed: Machine, stride: int
 ) -> None:
-    for machine, _ in cut_everywhere(workshop, media, [installed], installation(SECOND), "make_release", stride=4):  # type: ignore[attr-defined]
-        if machine.release() == SECOND:
-            return
-        assert works(machine) == FIRST
-        if not machine.file(OPT / "releases" / SECOND / "complete").exists():
-            assert machine.run("test", "-e", TRIAL).status == 1
+    cut_while_building = 0
+    for machine, at in cut_everywhere(workshop, media, [installed], "make_release", stride):
+        whole = machine.file(OPT / "releases" / SECOND / "complete").exists()
+        assert works(machine) == (SECOND if whole else FIRST), f"cut before command {at}"
+        cut_while_building += not whole
+    assert cut_while_building > 1
 
 
-@pytest.mark.parametrize("second_lives", [True, False])
+@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("lives", [True, False])
 def test_a_power_cut_while_releases_are_switched_leaves_one_that_works(
-    workshop: Workshop, media: object, installed: Machine, built: Machine, *, second_lives: bool
+    workshop: Workshop, media: Path, installed: Machine, built: Machine, stride: int, *, lives: bool
 ) -> None:
-    functions = CHANGING.replace("make_release ", "")
-    for machine, at in cut_everywhere(workshop, media, [built, installed], installation(SECOND), functions):  # type: ignore[attr-defined]
-        assert works(machine) in (FIRST, SECOND), f"cut before command {at}"
-        if not second_lives:
-            machine.is_broken(SECOND)
-        if machine.run("test", "-e", TRIAL).status == 0:
+    seen = set()
+    broken = () if lives else (SECOND,)
+    for machine, at in cut_everywhere(workshop, media, [built, installed], SWITCHING, stride, *broken):
+        found = works(machine)
+        on_trial = machine.run("test", "-e", TRIAL).status == 0
+        if on_trial:
             machine.run(*THE_NEXT_START_JUDGES)
-        assert works(machine) == SECOND if second_lives and machine.release("previous") != FIRST else True
-        if not second_lives:
-            assert works(machine) == FIRST, f"cut before command {at}"
+        assert works(machine) == (found if lives else FIRST), f"cut before command {at}"
         assert machine.run("test", "-e", TRIAL).status == 1
-    again = machine.install(SECOND)
-    assert again.status == (0 if second_lives else 1)
+        seen.add((found, on_trial))
+    assert {(FIRST, False), (SECOND, True), (SECOND, False) if lives else (FIRST, False)} <= seen
 
 
-def test_a_power_cut_in_a_first_installation_is_gone_on_from(
-    workshop: Workshop, media: object, installed: Machine
+def test_what_was_cut_short_is_finished_by_the_next_run(
+    workshop: Workshop, media: Path, installed: Machine, built: Machine
 ) -> None:
-    with Machine(workshop, media, installed) as machine:  # type: ignore[arg-type]
-        assert machine.run("rm", "-r", f"/{ETC}", f"/{OPT}/current").status == 0
-        assert machine.install(FIRST, *WHO).status == 0
-        assert works(machine) == FIRST
+    for at in (3, 9):
+        with Machine(workshop, media, built, installed) as machine:
+            assert machine.cut_power(at, *installation(SECOND), functions=SWITCHING)
+            said = machine.install(SECOND)
+            assert said.status == 0, said.text
+            assert (works(machine), machine.release("previous")) == (SECOND, FIRST)
+            assert machine.install(SECOND).nothing_changed
+
+
+def test_a_run_that_was_killed_is_finished_though_nothing_is_left_to_change(ready: Machine) -> None:
+    """Killed, not cut: memory remembers that the services don't know yet."""
+    assert ready.cut_power(1, *installation(SECOND), functions="tell_system")
+    ready.write("run/kiosk-recorder-install", "")
+    said = ready.install(SECOND)
+    assert said.status == 0, said.text
+    assert any(told.startswith("restart") for told in ready.told())

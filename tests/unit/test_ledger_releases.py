@@ -78,7 +78,7 @@ def test_the_next_releases_ledger_is_used_as_it_is_and_given_back_whole(path: Pa
 def test_damage_is_noticed_in_the_next_releases_ledger_too(path: Path) -> None:
     made_by_next_release(path)
     with closing(sqlite3.connect(path)) as other:
-        other.execute("ALTER TABLE segments DROP COLUMN sha256")
+        other.execute("ALTER TABLE gaps DROP COLUMN previous_boot")
     with Ledger(path, FakeClock(), create=True) as ledger, pytest.raises(LedgerDamaged):
         ledger.check()
 
