@@ -1,24 +1,61 @@
 #!/usr/bin/env bash
-# Makes a bare Debian 12 (or Raspberry Pi OS) machine run kiosk-recorder.
+# Makes a bare Debian 12 or 13 (or Raspberry Pi OS, 64-bit) a kiosk; upgrades it, takes a step back, removes it.
 set -euo pipefail
 
 # shellcheck source=requirements/provide.sh
 source "$(dirname "${BASH_SOURCE[0]}")/requirements/provide.sh"
+# shellcheck source=image/install/change.sh
+source "$ROOT/image/install/change.sh"
+# shellcheck source=image/install/release.sh
+source "$ROOT/image/install/release.sh"
+# shellcheck source=image/install/settings.sh
+source "$ROOT/image/install/settings.sh"
+# shellcheck source=image/install/system.sh
+source "$ROOT/image/install/system.sh"
+# shellcheck source=image/install/services.sh
+source "$ROOT/image/install/services.sh"
+# shellcheck source=image/install/preflight.sh
+source "$ROOT/image/install/preflight.sh"
+
+MODE=install
+CONFIG="" NEW_CONFIG="" SITE="" DEVICE="" UPLOAD="" BROKER="" MICROPHONE="" WHEELHOUSE=""
+OFFLINE=false PURGE=false DELETE_RECORDINGS=false INTERACTIVE=false
+HEALTH_SECONDS=60
+SPOOL=/var/lib/kiosk-recorder
 
 usage() {
     cat <<'END'
-Usage: ./install.sh try [ARGUMENT…]
+Usage: ./install.sh [OPTION…]                makes this machine a kiosk, or brings it up to date
+       ./install.sh --rollback | --uninstall
+       ./install.sh try [ARGUMENT…]          shows the recorder at work; installs nothing but packages
+       ./install.sh wheelhouse DIR           fetches and builds what an installation without network needs
 
-  try    installs what is missing, then shows the recorder at work: it hears a microphone, or a simulated room where
-         there is none, and sends what it heard to a storage server and an MQTT broker of its own on this machine.
-         The arguments are those of `kiosk-recorder try`.
+Who the kiosk is (asked for on a terminal):
+  --config FILE        its whole config.toml
+  --site NAME          or what it takes at least: the clinic,
+  --id NAME            the kiosk, unique in the fleet,
+  --target URL         where recordings go,
+  --broker URL         who is told how it's doing,
+  --microphone PCM     and what hears (default: hw:CARD=KioskMic, the USB microphone)
 
-Needs root or sudo only for Debian packages that are missing. Python packages go to .venv in this directory.
+How it is installed:
+  --dry-run            say what would be changed, and change nothing
+  --offline            use no network; needs
+  --wheelhouse DIR     Python packages, as `wheelhouse` made them
+  --root DIR           into an image that is mounted at DIR
+  --upgrade            only what is installed already: a newer release, which is kept if it lives for a minute
+  --health-seconds N   how long that is (default: 60)
+  --rollback           the release before this one again
+  --uninstall          stop and remove the recorder; configuration and recordings stay
+  --purge              with --uninstall: they go, too. Recordings are deleted only when that is said twice: by
+  --delete-recordings  this, or by typing the kiosk's name on a terminal
+
+Exit status: 0 good; 1 the release doesn't live, and the one before it runs again if there was one; 2 nothing was done.
 
 Examples:
-  ./install.sh try                  until Ctrl-C
-  ./install.sh try --seconds 30     for 30 seconds, with or without a terminal
-  ./install.sh try --help           everything that `try` can do
+  sudo ./install.sh --site north --id room-12 --target s3://clinic-north/rooms --broker mqtts://broker:8883
+  sudo ./install.sh --config room-12.toml --offline --wheelhouse /media/usb/wheels
+  sudo ./install.sh --upgrade
 END
 }
 
@@ -29,20 +66,241 @@ try_it() {
     exec "$ROOT/.venv/bin/kiosk-recorder" try "$@"
 }
 
+# Usage: make_wheelhouse DIR
+make_wheelhouse() {
+    [[ ${1-} ]] || fail "wheelhouse needs a directory" "./install.sh wheelhouse DIR"
+    need_packages "${PYTHON_PACKAGES[@]}"
+    mkdir -p "$1"
+    make_wheels "$1"
+    (cd "$1" && sha256sum -- *.whl >SHA256SUMS)
+    say "Wheels for $("$PYTHON" --version) on $(dpkg --print-architecture): $1"
+}
+
+# Usage: missing_on_kiosk — prints the Debian packages that a kiosk needs and this one doesn't have.
+missing_on_kiosk() {
+    local sound=libasound2 package
+    [[ ! -r $(at /etc/os-release) ]] || ! grep -q '^VERSION_ID="13"' "$(at /etc/os-release)" || sound=libasound2t64
+    local needed=(python3 python3-venv "$sound" tzdata ca-certificates)
+    complete "$VERSION" || $OFFLINE || [[ $WHEELHOUSE ]] || needed+=("${PYTHON_PACKAGES[@]}")
+    for package in "${needed[@]}"; do
+        # shellcheck disable=SC2016 # dpkg's own variable
+        within dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+            printf '%s\n' "$package"
+    done
+}
+
+install_missing() {
+    local missing
+    mapfile -t missing < <(missing_on_kiosk)
+    ((${#missing[@]} == 0)) || change "install Debian packages: ${missing[*]}" within bash -euc \
+        "$(declare -f install_packages); install_packages \"\$@\"" bash "${missing[@]}"
+}
+
+# The steps of an installation, in order. Each does what isn't done yet; what runs is touched by the last ones alone.
+install_kiosk() {
+    find_spool
+    preflight
+    choose_settings
+    install_missing
+    find_spool # again: only now there is sure to be a Python to read TOML with
+    make_users
+    build_release "$VERSION"
+    $DRY_RUN || check_settings "$VERSION"
+    write_settings
+    make_directories
+    give_secrets
+    make_key "$VERSION"
+    make_swap_safe
+    write_drop_ins "$VERSION"
+    move_on_to "$VERSION"
+    link_system
+    if running && are_new; then
+        change "use $ETC/config.toml as it is now" true
+    fi
+    if ((CHANGES == 0)) && [[ ! -e $(at "$UNFINISHED") ]]; then
+        say "Release $VERSION is installed as it should be: nothing was changed."
+    elif $DRY_RUN; then
+        say "Nothing was changed."
+    elif running; then
+        tell_system
+        start_services
+        judge
+    elif [[ -e $(at "$OPT/trial") ]]; then
+        say "Release $VERSION is installed. The kiosk begins with it when it starts, and keeps it if it lives."
+    else
+        say "Release $VERSION is installed. The kiosk begins to record when it starts."
+    fi
+}
+
+# Usage: judge — keeps the current release if it lives; one that is on trial gives way to the one before it if not.
+judge() {
+    local current previous
+    current=$(version_of current)
+    previous=$(version_of previous) || true
+    say "  watch both services for $HEALTH_SECONDS s"
+    if healthy "$HEALTH_SECONDS"; then
+        remove "$OPT/trial"
+        keep_settings
+        rm -f "$UNFINISHED"
+        prune_releases
+        say "Release $current records. How it's doing: kiosk-recorder status"
+        return
+    fi
+    show_trouble
+    if [[ $(cat "$(at "$OPT/trial")" 2>/dev/null) != "$current" ]] || ! complete "$previous"; then
+        remove "$OPT/trial"
+        say "error: release $current doesn't live, and there is none to go back to"
+        say "  → Mend what is said above: kiosk-recorder status. It's tried again and again meanwhile."
+        are_new && [[ -f $LIVED ]] || exit 1
+        say "Back to the configuration with which it lived."
+        take_settings_back
+    else
+        say "error: release $current doesn't live: back to $previous"
+        take_settings_back "$previous"
+        step_back_to "$previous"
+    fi
+    tell_system
+    start_services
+    rm -f "$UNFINISHED"
+    healthy 5 || show_trouble
+    exit 1
+}
+
+roll_back() {
+    ((EUID == 0)) || fail "this takes root" "Run it with sudo."
+    local previous current
+    current=$(version_of current) || true
+    previous=$(version_of previous) || true
+    if [[ ! $previous || $previous == "$current" ]] || ! complete "$previous"; then
+        fail "there is no release before ${current:-this one}" "Install another: ./install.sh --upgrade"
+    fi
+    take_settings_back "$previous"
+    step_back_to "$previous"
+    if $DRY_RUN; then
+        return
+    fi
+    if running; then
+        tell_system
+        start_services
+        if ! healthy 5; then
+            show_trouble
+            fail "release $previous doesn't live either" "kiosk-recorder status"
+        fi
+        rm -f "$UNFINISHED"
+    fi
+    say "Release $previous runs again."
+}
+
+uninstall() {
+    ((EUID == 0)) || fail "this takes root" "Run it with sudo."
+    find_spool
+    if $PURGE; then
+        confirm_purge
+    fi
+    if running && ! $DRY_RUN; then
+        systemctl stop "${UNITS[@]}" 2>/dev/null || true
+    fi
+    unlink_system
+    remove "$OPT"
+    if $PURGE; then
+        remove "$ETC" "$SPOOL"
+        remove_users
+    fi
+    if running && ! $DRY_RUN; then
+        systemctl daemon-reexec
+        rm -f "$UNFINISHED"
+    fi
+    ((CHANGES)) || say "There is nothing to remove."
+    $PURGE || say "Recordings stay in $SPOOL, the configuration in $ETC."
+}
+
+# Recordings are deleted only when that was said twice.
+confirm_purge() {
+    local count answer
+    count=$(find "$(at "$SPOOL/spool/sealed")" -name '*.flac*' 2>/dev/null | wc -l) || true
+    $DELETE_RECORDINGS && return
+    $INTERACTIVE || fail "--purge deletes $count recordings in $SPOOL" "Say so twice: add --delete-recordings."
+    local name
+    name=$(sed -n 's/^id *= *"\(.*\)"$/\1/p' "$(at "$ETC/config.toml")" 2>/dev/null)
+    read -rp "This deletes $count recordings for good. Type the kiosk's name (${name:=delete}): " answer
+    [[ $answer == "$name" ]] || fail "that isn't its name: nothing was changed" "Leave out --purge to keep the recordings."
+}
+
+# Usage: parse ARGUMENT…
+parse() {
+    while (($#)); do
+        case $1 in
+            --config | --site | --id | --target | --broker | --microphone | --wheelhouse | --root | --health-seconds)
+                (($# >= 2)) || fail "$1 needs a value" "./install.sh --help"
+                take "$1" "$2"
+                shift
+                ;;
+            --dry-run) DRY_RUN=true ;;
+            --offline) OFFLINE=true ;;
+            --upgrade | --rollback | --uninstall | --judge) MODE=${1#--} ;;
+            --purge) PURGE=true ;;
+            --delete-recordings) DELETE_RECORDINGS=true ;;
+            *) fail "unknown argument: $1" "./install.sh --help" ;;
+        esac
+        shift
+    done
+}
+
+# Usage: take OPTION VALUE
+take() {
+    case $1 in
+        --config)
+            [[ -f $2 && -r $2 ]] || fail "$2 can't be read" "Is the path right?"
+            CONFIG=$2
+            ;;
+        --site) SITE=$2 ;;
+        --id) DEVICE=$2 ;;
+        --target) UPLOAD=$2 ;;
+        --broker) BROKER=$2 ;;
+        --microphone) MICROPHONE=$2 ;;
+        --wheelhouse | --root)
+            [[ -d $2 ]] || fail "$1 $2: there is no such directory" "Is the path right, and is it mounted?"
+            ;;&
+        --wheelhouse) WHEELHOUSE=$(realpath -- "$2") ;;
+        --root) TARGET=$(realpath -- "$2") ;;
+        --health-seconds)
+            [[ $2 =~ ^[0-9]{1,4}$ ]] || fail "$1 takes a number of seconds, not \"$2\"" "./install.sh --help"
+            HEALTH_SECONDS=$2
+            ;;
+    esac
+}
+
 main() {
     case ${1-} in
         try)
             try_it "${@:2}"
             ;;
+        wheelhouse)
+            make_wheelhouse "${@:2}"
+            return
+            ;;
         -h | --help)
             usage
+            return
             ;;
-        *)
-            [[ $# -eq 0 ]] || say "error: unknown argument: $1"
-            usage >&2
-            exit 2
+    esac
+    parse "$@"
+    umask 022 # what is installed is read by other users, whoever installs it
+    VERSION=$(own_version)
+    [[ $TARGET != / ]] || TARGET=""
+    [[ ! -t 0 || ! -t 1 ]] || INTERACTIVE=true
+    SCRATCH=$(mktemp -d)
+    trap 'rm -rf "$SCRATCH"' EXIT
+    case $MODE in
+        install) install_kiosk ;;
+        upgrade)
+            [[ $(version_of current) ]] || fail "there is no kiosk-recorder to upgrade" "Leave out --upgrade."
+            install_kiosk
             ;;
+        rollback) roll_back ;;
+        judge) judge ;; # kiosk-trial.service, after a power cut
+        uninstall) uninstall ;;
     esac
 }
 
-main "$@"
+main "$@"; exit

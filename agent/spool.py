@@ -99,8 +99,10 @@ class Layout:
         """Make what is missing; durable before return. Raises KioskError when the place can't be written."""
         above = [directory for directory in self.root.parents if not directory.exists()]
         try:
-            for directory in (self.spool, self.open, self.sealed, self.quarantine, self.state):
+            for directory in (self.root, self.spool, self.open, self.sealed, self.quarantine):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            # Both processes write there, as two users of one group (docs/adr/0013).
+            self.state.mkdir(exist_ok=True, mode=0o770)
             self._probe()
             for directory in (self.spool, self.root, *(directory.parent for directory in above)):
                 sync_directory(directory)
@@ -177,7 +179,7 @@ def replace_file(path: Path | str, content: bytes, *, durable: bool) -> None:
     replaced once a second for ever.
     """
     fresh = f"{path}.new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         left = memoryview(content)
         while left:
@@ -198,10 +200,10 @@ class InstanceLock:
         """Raises KioskError when another process holds the lock of `role`."""
         path = layout.state / f"{role}.lock"
         try:
-            self._file = path.open("a+")
+            self._file = os.fdopen(_opened(path, os.O_RDWR | os.O_CREAT), "r+")
         except OSError:
             # A card that has become read-only: a lock takes no writing.
-            self._file = path.open("r")
+            self._file = os.fdopen(_opened(path, os.O_RDONLY), "r")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -222,3 +224,8 @@ class InstanceLock:
     def close(self) -> None:
         """Let the next one in."""
         self._file.close()
+
+
+def _opened(path: Path, flags: int) -> int:
+    """A file that both processes may write, never where a link of the other's making leads. Raises OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)

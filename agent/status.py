@@ -54,6 +54,10 @@ class RecorderStatus:
     spool_bytes_open: int = 0
     fsync_p99_ms: float | None = None
     drift_ppm: float | None = None
+    memory_rss_bytes: int | None = None
+    """Of the recorder itself: the courier doesn't see other users' processes."""
+    clock_synchronised: bool | None = None
+    """What the kernel says, which the courier may not ask (docs/adr/0013)."""
     flags: Mapping[str, Variant] = field(default_factory=dict)
     """What is chosen, by flag."""
     quiet_until_ns: int | None = None
@@ -134,12 +138,17 @@ def read_status(directory: Path) -> RecorderStatus | None:
     try:
         found = json.loads((directory / "recorder.json").read_text())
         flags = {str(name): Variant(str(variant), source) for name, (variant, source) in found.pop("flags").items()}
-        told = {each.name: found[each.name] for each in fields(RecorderStatus) if each.name != "flags"}
+        # Another release may tell more, or less.
+        known = [each for each in fields(RecorderStatus) if each.name in found]
+        told = {each.name: found[each.name] for each in known}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    fits = all(_fits(told[each.name], str(each.type)) for each in fields(RecorderStatus) if each.name != "flags")
+    fits = all(_fits(told[each.name], str(each.type)) for each in known)
     fits = fits and all(variant.source in get_args(Source) for variant in flags.values())
-    return RecorderStatus(**told, flags=flags) if fits else None
+    try:
+        return RecorderStatus(**told, flags=flags) if fits else None
+    except TypeError:
+        return None
 
 
 def _fits(value: object, annotation: str) -> bool:
@@ -152,6 +161,8 @@ def _fits(value: object, annotation: str) -> bool:
             return type(value) is int
         case "float":
             return type(value) in (int, float)
+        case "bool":
+            return type(value) is bool
         case "RecorderState":
             return value in get_args(RecorderState)
         case _:

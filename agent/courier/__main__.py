@@ -7,10 +7,11 @@ import logging
 import sys
 
 from agent.courier.service import CourierService
+from agent.courier.timepiece import ToldClock
 from agent.errors import EXIT_UNUSABLE, KioskError
 from agent.handover import take_over
 from agent.log import log_to_stderr
-from hw.clock import SystemClock
+from agent.status import runtime_directory
 
 log = logging.getLogger("agent.courier")
 
@@ -27,7 +28,7 @@ def main() -> int:
         for library in ("boto3", "botocore", "urllib3"):
             # At "debug" they would write signatures and session tokens into the journal.
             logging.getLogger(library).setLevel(logging.WARNING)
-        service = CourierService(settings, SystemClock())
+        service = CourierService(settings, ToldClock(runtime_directory()))
         return service.once() if arguments.once else service.run()
     except KioskError as error:
         log.error("%s", error)  # noqa: TRY400 (it says all a person needs)

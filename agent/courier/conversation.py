@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from agent.contract.messages import Heard, Message
 from agent.courier.broker import Broker, Sent
+from agent.courier.pulse import Pulse
 from hw.clock import Clock
 
 IDLE_S: Final = 60.0
@@ -64,6 +65,10 @@ class Conversation:
     _awake: threading.Event = field(default_factory=threading.Event)
     _broker: Broker | None = None
     _greeted: int = 0
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse("talk", IDLE_S, self.clock)
 
     def wake(self) -> None:
         """Have another look now. Called from every thread, and from signal handlers."""
@@ -77,6 +82,7 @@ class Conversation:
     def run(self) -> None:
         """Until the process is asked to end."""
         while not self.stop.is_set():
+            self.pulse.beat()
             broker = self._broker
             self.clock.wait(self._awake, IDLE_S if broker is None else self.step(broker))
             self._awake.clear()

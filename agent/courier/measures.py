@@ -156,7 +156,7 @@ class Measures:
         }
 
     def _from_machine(self, recorder: RecorderStatus | None) -> dict[str, Value]:
-        resident = [resident_bytes(pid) for pid in (os.getpid(), recorder.pid if recorder else None) if pid]
+        resident = [resident_bytes(os.getpid()), recorder.memory_rss_bytes if recorder else None]
         board = self._sensors.read()
         return {
             "cpu_temp_c": None if board.temperature_c is None else round(board.temperature_c, 1),

@@ -14,6 +14,7 @@ from agent.contract.alerts import Raised
 from agent.contract.messages import TELEMETRY_EVERY_S, Value
 from agent.courier.alarms import Alarms
 from agent.courier.measures import Measures
+from agent.courier.pulse import Pulse
 from agent.courier.signs import Signs
 from agent.courier.stock import Stock
 from agent.units import NS_PER_S
@@ -58,6 +59,7 @@ class Monitor:
         self._due_ns = 0
         self._seq = 0
         self._on_card: Stock | None = None
+        self.pulse = Pulse("monitor", _LOOK_S, clock)
         self.picture: Picture | None = None
         """The newest; None before the first."""
         self.raised: Mapping[str, Raised] = alarms.raised
@@ -79,6 +81,7 @@ class Monitor:
     def run(self) -> None:
         """Until the process is asked to end."""
         while not self._stop.is_set():
+            self.pulse.beat()
             self._clock.wait(self._awake, self.step())
             self._awake.clear()
 

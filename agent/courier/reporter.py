@@ -12,6 +12,7 @@ from agent.contract.messages import Topics
 from agent.courier.broker import Broker
 from agent.courier.conversation import Conversation, Subject
 from agent.courier.crew import Crew
+from agent.courier.pulse import Pulse
 from agent.errors import KioskError
 from agent.settings import Settings
 from hw.clock import Clock
@@ -46,6 +47,11 @@ class Reporter:
         self._desk = Conversation(desk, clock, stop)
         self._awake = threading.Event()
         self._topics = topics
+
+    @property
+    def pulse(self) -> Pulse:
+        """Of the quick subjects. The desk's may wait for the card."""
+        return self._talk.pulse
 
     def start(self, crew: Crew) -> None:
         """Begin to report."""

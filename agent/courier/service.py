@@ -48,6 +48,7 @@ from agent.courier.worker import Lines, Worker
 from agent.errors import EXIT_AGAIN, EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.ledger import Ledger
 from agent.mailbox import Mailbox
+from agent.notify import Supervisor
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
 from agent.status import runtime_directory
@@ -58,6 +59,7 @@ log = logging.getLogger(__name__)
 
 
 _SPOOL_POLL_S = 0.5
+_WATCH_S = 5.0
 _GOODBYE_S = 1.0
 _ATTEMPTS = 4
 """For a manifest in one go: then it waits for its next turn."""
@@ -87,6 +89,7 @@ class CourierService:
         self._board = identity(root)
         self._openings = Openings(settings)
         self._restarting = False
+        self._supervisor = Supervisor()
         self._troubles = Troubles(runtime, clock)
         self._uploads: dict[str, Uploads] = {}
         """From the card and, while it can't be used, from memory."""
@@ -148,7 +151,7 @@ class CourierService:
         if self._reporter is not None:
             crew.start("outbox", self._keeper.run)
             self._reporter.start(crew)
-        self._stop.wait()
+        self._supervise()
         self._say_goodbye(crew)
         lock.close()
         if crew.casualty:
@@ -253,6 +256,18 @@ class CourierService:
         signal.signal(signal.SIGTERM, heed)
         signal.signal(signal.SIGINT, heed)
 
+    def _supervise(self) -> None:
+        """Feed the watchdog while everything turns that never waits for card or network."""
+        pulses = [self._monitor.pulse, *([self._reporter.pulse] if self._reporter else [])]
+        while not self._stop.is_set():
+            missed = next(filter(None, (pulse.missed for pulse in pulses)), "")
+            if missed:
+                self._supervisor.stuck(missed)
+            else:
+                self._supervisor.getting_on(self._troubles.first)
+            self._clock.wait(self._stop, _WATCH_S)
+        self._supervisor.stopping()
+
     def _wait_for_spool(self) -> bool:
         """Wait until the recorder has made one, on the card or in memory; False when asked to end before."""
         told = False
@@ -262,6 +277,7 @@ class CourierService:
             if not told:
                 log.info("waiting for the recorder: there is no spool in %s yet", self._layout.root)
             told = True
+            self._supervisor.getting_on("waiting for the recorder to make a spool")
             self._clock.wait(self._stop, _SPOOL_POLL_S)
         return False
 

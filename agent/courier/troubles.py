@@ -49,6 +49,12 @@ class Troubles:
         with self._lock:
             return next(iter(self._refusals.values()), "")
 
+    @property
+    def first(self) -> str:
+        """One thing that is wrong, else that nothing is."""
+        with self._lock:
+            return next((end.trouble for end in self._far_ends.values()), "all is well")
+
     def alarm(self, alerts: Mapping[str, Raised]) -> None:
         """What is raised now."""
         with self._lock:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from agent.errors import KioskError
 
 SCHEMA_VERSION: Final = 1
+"""A release opens the ledger of the one before it, and brings it up to date; and that of the one after it, as it is, so
+that a step back loses nothing. So a schema only ever adds: tables, and to segments, gaps and boots columns that have a
+default; and no release enters into what an older one reads a value that it didn't know (docs/adr/0013)."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS journal (
@@ -75,6 +78,8 @@ class Database:
         if not create:
             _refuse_without(path)
         with self.told_apart("open ledger"):
+            if create:
+                _share(path)
             self.connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
             try:
                 self._set_up(create=create, read_only=read_only)
@@ -94,7 +99,9 @@ class Database:
             if found != "ok":
                 raise LedgerDamaged("check ledger", place=str(self.path), cause=found)
             self._check_writable()
-            if self._structure(self.connection) != self._structure(_example()):
+            with closing(_example()) as example:
+                sound = self._is_as_made(example)
+            if not sound:
                 raise LedgerDamaged("check ledger", place=str(self.path), cause="its tables aren't those of a ledger")
 
     def _check_writable(self) -> None:
@@ -112,9 +119,11 @@ class Database:
         finally:
             self.connection.execute("ROLLBACK")
 
-    @staticmethod
-    def _structure(connection: sqlite3.Connection) -> set[str]:
-        return {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
+    def _is_as_made(self, example: sqlite3.Connection) -> bool:
+        """Whether tables and indexes are those of the example; those of a newer release have as much at least."""
+        if self._version() <= SCHEMA_VERSION:
+            return _definitions(self.connection) == _definitions(example)
+        return _columns(self.connection) >= _columns(example)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -141,8 +150,10 @@ class Database:
         self.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self.fresh = self._version() == 0
         self._check_version(create=create)
-        if create and self.fresh:
+        if create and self._version() < SCHEMA_VERSION:
             self.connection.executescript(_SCHEMA)
+            if not self.fresh:
+                self.founded()
         # Read-only is asked of SQLite, not of the file: a WAL reader must be able to make the -shm file.
         if read_only:
             self.connection.execute("PRAGMA query_only = ON")
@@ -152,18 +163,18 @@ class Database:
 
     def _check_version(self, *, create: bool) -> None:
         version = self._version()
-        if version > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION + 1:
             raise KioskError(
                 "open ledger",
                 place=str(self.path),
                 cause=f"it was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})",
                 hint="install the newer release again",
             )
-        if self.fresh and not create:
+        if version < SCHEMA_VERSION and not create:
             raise LedgerMissing(
                 "open ledger",
                 place=str(self.path),
-                cause="the recorder is only just making it",
+                cause="the recorder is only just making it" if self.fresh else "the recorder has yet to update it",
                 hint="try again in a moment",
                 retryable=True,
             )
@@ -193,11 +204,27 @@ def passing(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _PASSING
 
 
+def _definitions(connection: sqlite3.Connection) -> set[str]:
+    return {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
+    """Table, name and type of each."""
+    every = "SELECT s.name, c.name, c.type FROM sqlite_schema s, pragma_table_info(s.name) c WHERE s.type = 'table'"
+    return set(connection.execute(every))
+
+
 def _example() -> sqlite3.Connection:
     """A ledger as it should be."""
     connection = sqlite3.connect(":memory:")
     connection.executescript(_SCHEMA)
     return connection
+
+
+def _share(path: Path) -> None:
+    """Both processes write it: made here, because SQLite would let its group read only. -wal and -shm follow suit."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
 
 
 def _refuse_without(path: Path) -> None:

@@ -77,6 +77,7 @@ class Capture:
 
     def step(self) -> None:
         """One turn: listen for a while, or wait for what is missing."""
+        self._vitals.turned_ns = self._clock.monotonic_ns()
         withheld = self._withheld()
         if withheld is not None:
             self._idle(withheld)

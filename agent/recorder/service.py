@@ -22,11 +22,13 @@ from agent.contract.metrics import RecorderState
 from agent.errors import EXIT_AGAIN, EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, KioskError
 from agent.hours import is_open
 from agent.ledger import Boot, ClockState
+from agent.notify import Supervisor
 from agent.recorder.capture import PERIOD_S, Capture, Withheld
 from agent.recorder.drift import Drift
 from agent.recorder.encryption import Recipients
 from agent.recorder.orders import Orders
 from agent.recorder.paths import STALL_S, Paths
+from agent.recorder.progress import halted
 from agent.recorder.quiet import left_ns
 from agent.recorder.ring import Ring
 from agent.recorder.vitals import Vitals
@@ -35,12 +37,16 @@ from agent.status import RecorderStatus, runtime_directory, write_status
 from agent.units import NS_PER_S
 from hw.alsa import Microphone
 from hw.clock import Clock
+from hw.memory import resident_bytes
 from hw.process import forbid_core_dumps, lock_memory, swap_in_use
 
 log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 5.0
 """How often the main thread looks at the others; what is ordered wakes it."""
+
+_STARTING_S: Final = 0.5
+"""The same until everything goes, so that whoever waits for the start isn't kept."""
 
 _STALE_NS: Final = 3 * NS_PER_S
 """A status picture that old is renewed by the main thread: the writer may be stuck."""
@@ -71,6 +77,7 @@ class RecorderService:
         )
         self._orders = Orders(settings, clock, self._vitals, self._recipients, self._runtime, self._restart)
         self._restarting = False
+        self._supervisor = Supervisor()
         self._zone = ZoneInfo(settings.device.timezone)
         self._capture = Capture(
             self._open_microphone,
@@ -104,6 +111,7 @@ class RecorderService:
         for thread in threads:
             thread.start()
         self._guarded(self._supervise)
+        self._supervisor.stopping()
         self._wait_for(threads)
         self._publish("stopped")
         return self._exit_status()
@@ -140,7 +148,8 @@ class RecorderService:
         self._publish(self._current())
         rest_s = _WATCH_S
         while not self._stop.is_set():
-            self._clock.wait(self._orders.awake, min(rest_s, _WATCH_S))
+            watch_s = _WATCH_S if self._report() else _STARTING_S
+            self._clock.wait(self._orders.awake, min(rest_s, watch_s))
             rest_s = self._orders.step()
             self._look_around()
 
@@ -148,6 +157,18 @@ class RecorderService:
         self._paths.watch()
         if self._clock.monotonic_ns() - self._published_ns > _STALE_NS:
             self._publish(self._current())
+
+    def _report(self) -> bool:
+        """Tell systemd how it goes; False while it doesn't."""
+        vitals = self._vitals
+        cause = halted(
+            self._clock.monotonic_ns(), vitals.microphone, vitals.turned_ns, vitals.heard_ns, vitals.written_ns
+        )
+        if cause:
+            self._supervisor.stuck(cause)
+            return False
+        self._supervisor.getting_on(self._trouble() or self._current())
+        return True
 
     def _wait_for(self, threads: list[threading.Thread]) -> None:
         """Until everybody has ended; a stuck card is given a while, and then up."""
@@ -192,6 +213,9 @@ class RecorderService:
         vitals = self._vitals
         return vitals.storage if vitals.microphone == "recording" else vitals.microphone
 
+    def _trouble(self) -> str:
+        return self._vitals.trouble or self._paths.trouble or self._vitals.storage_trouble
+
     def _publish(self, state: RecorderState) -> None:
         now_ns = self._published_ns = self._clock.monotonic_ns()
         if state != self._state:
@@ -206,7 +230,7 @@ class RecorderService:
             state=state,
             since_ns=self._since_ns,
             updated_ns=now_ns,
-            trouble=vitals.trouble or self._paths.trouble or vitals.storage_trouble,
+            trouble=self._trouble(),
             level_rms_dbfs=round(levels.rms_dbfs, 1) if levels else None,
             level_peak_dbfs=round(levels.peak_dbfs, 1) if levels else None,
             clipped_pct=round(levels.clipped_pct, 2) if levels else None,
@@ -222,6 +246,8 @@ class RecorderService:
             flags=self._paths.switch.variants,
             quiet_until_ns=None if left is None else now_ns + left,
             drift_ppm=None if vitals.drift_ppm is None else round(vitals.drift_ppm, 1),
+            memory_rss_bytes=resident_bytes(os.getpid()),
+            clock_synchronised=self._clock.synchronised(),
         )
         try:
             write_status(self._runtime, status)

@@ -30,12 +30,14 @@ class Obeyed:
 
 @dataclass(slots=True)
 class Vitals:
-    """`microphone` and `heard_ns` are the capture thread's; everything else is the writer's."""
+    """Down to `drift_ppm` the capture thread's; everything else is the writer's."""
 
     microphone: RecorderState = "starting"
     """What capture is doing: `recording`, `idle`, `paused`, `muted` or `waiting_for_microphone`."""
     trouble: str = ""
     """What keeps the microphone from being heard, for a person."""
+    turned_ns: int | None = None
+    """Monotonic time at which capture last began a turn, whatever came of it."""
     heard_ns: int | None = None
     """Monotonic time of the newest frame."""
     first_frame_ns: int | None = None

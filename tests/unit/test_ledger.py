@@ -292,15 +292,15 @@ def test_a_ledger_that_is_only_just_being_made_is_left_alone(path: Path) -> None
     assert refused.value.retryable
 
 
-def test_a_newer_releases_ledger_is_left_alone(ledger: Ledger, path: Path) -> None:
+def test_a_ledger_from_after_the_next_release_is_left_alone(ledger: Ledger, path: Path) -> None:
     ledger.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 2}")
     with pytest.raises(KioskError) as refused:
         Ledger(path, FakeClock(), create=True)
     assert str(refused.value) == (
         f"open ledger {path}: it was written by a newer release "
-        f"(schema {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION})\n"
+        f"(schema {SCHEMA_VERSION + 2}, this one knows {SCHEMA_VERSION})\n"
         "  → install the newer release again"
     )
     assert not refused.value.retryable

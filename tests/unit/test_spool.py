@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
 
@@ -68,9 +67,10 @@ def test_a_spool_is_made_with_all_that_leads_to_it_for_its_owner_and_group_alone
         layout.create()
     finally:
         os.umask(umask)
-    for directory in (layout.spool, layout.open, layout.sealed, layout.quarantine, layout.state):
+    for directory in (layout.root, layout.spool, layout.open, layout.sealed, layout.quarantine):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o750
         assert not list(directory.glob("*probe*"))
+    assert stat.S_IMODE(layout.state.stat().st_mode) == 0o770  # both processes write there, as two users of one group
     layout.create()
 
 
@@ -153,14 +153,14 @@ def test_a_card_that_became_read_only_still_lets_one_process_in(
     layout = Layout(tmp_path)
     layout.create()
     (layout.state / "recorder.lock").write_text("1")
-    real = Path.open
+    real = os.open
 
-    def read_only(path: Path, mode: str = "r") -> IO[Any]:
-        if mode != "r":
+    def read_only(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
             raise OSError(errno.EROFS, "Read-only file system")
-        return real(path, mode)
+        return real(path, flags, mode)
 
-    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.setattr(os, "open", read_only)
     held = InstanceLock(layout, "recorder")
     with pytest.raises(KioskError, match=r"\(process 1\)"):
         InstanceLock(layout, "recorder")

@@ -1,0 +1,149 @@
+# shellcheck shell=bash
+# What the kiosk is told about itself: config.toml and environment. Sourced, never run.
+
+readonly ETC=/etc/kiosk-recorder
+readonly LIVED=$ETC/config.toml.lived # the last one with which both services lived
+
+# Usage: setting KEY FILE [DEFAULT] — prints what a config.toml says of section.key.
+setting() {
+    python3 -c '
+import sys, tomllib
+section, key = sys.argv[1].split(".")
+with open(sys.argv[2], "rb") as file:
+    print(tomllib.load(file).get(section, {}).get(key, sys.argv[3]))' "$1" "$2" "${3-}" 2>/dev/null || true
+}
+
+# Usage: ask NAME QUESTION DEFAULT — sets the variable NAME, on a terminal by asking.
+ask() {
+    local -n answer=$1
+    [[ ! $answer ]] || return 0
+    if $INTERACTIVE; then
+        read -rp "$2${3:+ [$3]}: " answer
+    fi
+    answer=${answer:-$3}
+}
+
+# Usage: find_spool — sets SPOOL to where the kiosk keeps recordings, by the configuration that it's going to have.
+find_spool() {
+    local spool
+    spool=$(setting spool.path "${NEW_CONFIG:-${CONFIG:-$(at "$ETC/config.toml")}}")
+    SPOOL=${spool:-$SPOOL}
+}
+
+# Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be; "" leaves the one that is there.
+choose_settings() {
+    NEW_CONFIG=$CONFIG
+    [[ ! $CONFIG ]] || return 0
+    if [[ -f $(at "$ETC/config.toml") ]]; then
+        agree device.site "$SITE"
+        agree device.id "$DEVICE"
+        agree upload.target "$UPLOAD"
+        agree mqtt.url "$BROKER"
+        agree capture.pcm "$MICROPHONE"
+        return
+    fi
+    ask SITE "Site, such as north" ""
+    ask DEVICE "Kiosk, unique in the fleet, such as room-12" ""
+    ask UPLOAD "Where recordings go, such as s3://bucket/prefix (empty: nowhere)" ""
+    ask BROKER "MQTT broker, such as mqtts://broker:8883 (empty: none)" ""
+    local value
+    for value in "$SITE" "$DEVICE"; do
+        [[ $value =~ ^[a-z0-9][a-z0-9-]{0,62}$ ]] ||
+            fail "a kiosk needs a site and an id: lower-case letters, digits and hyphens${value:+, not \"$value\"}" \
+                "Name them: --site north --id room-12, or bring a whole file: --config FILE"
+    done
+    for value in "$UPLOAD" "$BROKER" "$MICROPHONE"; do
+        [[ $value != *[[:cntrl:]\"\\]* ]] || fail "\"$value\" can't be right" "Leave out quotes and backslashes."
+    done
+    NEW_CONFIG=$SCRATCH/config.toml
+    cat >"$NEW_CONFIG" <<END
+# Written by install.sh. Every key that there is: $OPT/current/config.example.toml
+
+[device]
+site = "$SITE"
+id = "$DEVICE"
+
+[capture]
+pcm = "${MICROPHONE:-hw:CARD=KioskMic}"
+
+[upload]
+target = "$UPLOAD"
+
+[mqtt]
+url = "$BROKER"
+END
+}
+
+# Usage: agree KEY VALUE — a configuration that is there may say more than this script knows: it's never written over in
+# part.
+agree() {
+    local known
+    [[ $2 ]] || return 0
+    known=$(setting "$1" "$(at "$ETC/config.toml")")
+    [[ $known == "$2" ]] || fail "$ETC/config.toml says $1 = \"$known\", not \"$2\"" \
+        "Change it there and run this again, or bring a whole file: --config FILE"
+}
+
+# Usage: understands VERSION FILE — whether the release can use a configuration; FILE is a path of the kiosk.
+understands() {
+    within "$RELEASES/$1/venv/bin/kiosk-recorder" config check --config "$2" 2>&1
+}
+
+# Usage: keep_settings — with this configuration the kiosk lives: it can be gone back to.
+keep_settings() {
+    put_file "$ETC/config.toml" "$LIVED" 0640 root:kiosk
+}
+
+# Usage: are_new — whether the services haven't lived with this configuration yet, be it by --config or by an editor.
+are_new() {
+    ! cmp -s "$ETC/config.toml" "$LIVED"
+}
+
+# Usage: take_settings_back [VERSION] — the configuration with which the kiosk lived, if there is one; for a VERSION only
+# if that doesn't understand the present one, because a newer release knew more.
+take_settings_back() {
+    [[ -f $(at "$LIVED") ]] || return 0
+    if [[ ${1-} ]] && understands "$1" "$ETC/config.toml" >/dev/null; then
+        return
+    fi
+    put_file "$(at "$LIVED")" "$ETC/config.toml" 0640 root:kiosk
+}
+
+# Usage: check_settings VERSION — whether the release understands the configuration that it's going to have.
+check_settings() {
+    local file said
+    # Where the kiosk can see it, too.
+    file=$(mktemp -p "$(at /tmp)" kiosk-XXXXXX.toml)
+    cp -- "${NEW_CONFIG:-$(at "$ETC/config.toml")}" "$file"
+    if said=$(understands "$1" "${file#"$TARGET"}"); then
+        rm "$file"
+    else
+        rm "$file"
+        printf '%s\n' "$said" >&2
+        fail "release $1 can't be used with this configuration" "Mend it. What runs goes on as it was."
+    fi
+}
+
+# Usage: write_settings
+write_settings() {
+    put_directory "$ETC" 0755 root:root
+    if [[ $NEW_CONFIG ]]; then
+        put_file "$NEW_CONFIG" "$ETC/config.toml" 0640 root:kiosk
+    fi
+    # A technician's from the first day on: it's never replaced.
+    [[ -f $(at "$ETC/environment") ]] || put_file "$ROOT/environment.example" "$ETC/environment" 0640 root:kiosk
+}
+
+# Usage: make_key VERSION — this kiosk's own key, made where it stays, and what the admin believes it by. An image has
+# none: else all kiosks of it had the same.
+make_key() {
+    local key recorder=$RELEASES/$1/venv/bin/kiosk-recorder
+    key=$(setting custody.key "$(at "$ETC/config.toml")" "$ETC/device.key")
+    if [[ $TARGET || ! $key || (-f $key && -f $ETC/enrolment.json) ]] || ! complete "$1"; then
+        return
+    fi
+    # A release that signs nothing yet has no such command.
+    "$recorder" enrol --help >/dev/null 2>&1 || return 0
+    change "make this kiosk's key, and $ETC/enrolment.json for the admin" \
+        "$recorder" enrol --config "$ETC/config.toml" --out "$ETC/enrolment.json"
+}

@@ -1,0 +1,192 @@
+"""Releases come, are judged, and go: one of them always works, wherever the power is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.install.conftest import FIRST, SECOND
+from tests.install.machine import ETC, OPT, SPOOL, Machine, Workshop, installation
+from tests.install.test_installing import snapshot
+
+pytestmark = pytest.mark.timeout(900)
+
+TRIAL = f"/{OPT}/trial"
+
+THE_NEXT_START_JUDGES = ["/opt/kiosk-recorder/previous/install.sh", "--judge", "--health-seconds", "1"]
+"""What kiosk-trial.service does."""
+
+
+def works(machine: Machine) -> str:
+    """Which release the machine would start with now, having seen that it's whole and that its units are there."""
+    version = machine.release()
+    assert version is not None, "there is a current release"
+    assert machine.file(OPT / "releases" / version / "complete").exists()
+    assert machine.run(f"/{OPT}/current/venv/bin/kiosk-recorder", "--version").text.split()[-1] == version
+    for unit in ("kiosk-recorder.service", "kiosk-courier.service"):
+        assert machine.run("test", "-s", f"/etc/systemd/system/{unit}").status == 0
+        assert machine.run("test", "-s", f"/etc/systemd/system/multi-user.target.wants/{unit}").status == 0
+    assert machine.run("test", "-s", f"/{ETC}/config.toml").status == 0
+    return version
+
+
+@pytest.fixture(scope="module")
+def built(workshop: Workshop, media: Path, installed: Machine) -> Machine:
+    """A kiosk on which an upgrade was cut short when the new release had just been built."""
+    with Machine(workshop, media, installed) as machine:
+        assert machine.cut_power(1, *installation(SECOND), functions="move_on_to")
+        assert machine.file(OPT / "releases" / SECOND / "complete").exists()
+    return machine
+
+
+@pytest.fixture
+def ready(workshop: Workshop, media: Path, installed: Machine, built: Machine) -> Iterator[Machine]:
+    with Machine(workshop, media, built, installed) as machine:
+        yield machine
+
+
+def test_a_release_that_lives_is_kept_and_the_one_before_it_too(ready: Machine) -> None:
+    said = ready.install(SECOND, "--upgrade")
+    assert said.status == 0, said.text
+    assert f"Release {SECOND} records" in said.text
+    assert (works(ready), ready.release("previous")) == (SECOND, FIRST)
+    assert ready.run("test", "-e", TRIAL).status == 1
+    assert ready.install(SECOND, "--upgrade").nothing_changed
+
+
+def test_a_release_that_does_not_live_gives_way_to_the_one_before(ready: Machine) -> None:
+    ready.is_broken(SECOND)
+    said = ready.install(SECOND, "--upgrade")
+    assert said.status == 1
+    assert f"release {SECOND} doesn't live: back to {FIRST}" in said.text
+    assert works(ready) == FIRST
+    assert ready.run("test", "-e", TRIAL).status == 1
+    restarts = [told for told in ready.told() if told.startswith("restart")]
+    assert len(restarts) == 2, "each release was started once"
+
+
+def test_a_step_back_and_forward_again(ready: Machine) -> None:
+    assert ready.install(SECOND).status == 0
+    back = ready.run(f"/{OPT}/current/install.sh", "--rollback")
+    assert back.status == 0, back.text
+    assert (works(ready), ready.release("previous")) == (FIRST, SECOND)
+    forward = ready.run(f"/{OPT}/current/install.sh", "--rollback")
+    assert forward.status == 0, forward.text
+    assert (works(ready), ready.release("previous")) == (SECOND, FIRST)
+
+
+def test_what_a_dry_run_of_an_upgrade_says_it_does_not_do(ready: Machine) -> None:
+    before = snapshot(ready.changes)
+    said = ready.install(SECOND, "--upgrade", "--dry-run")
+    assert said.status == 0, said.text
+    assert f"would link /{OPT}/current to releases/{SECOND}" in said.text
+    assert snapshot(ready.changes) == before
+
+
+def test_recordings_and_configuration_outlive_the_recorder(kiosk: Machine) -> None:
+    recording = f"{SPOOL}/spool/sealed/0123456789ab-000000.flac"
+    kiosk.write(recording, "a morning")
+    said = kiosk.install(FIRST, "--uninstall")
+    assert said.status == 0, said.text
+    assert kiosk.file(recording).read_text() == "a morning"
+    assert kiosk.file(ETC / "config.toml").exists()
+    assert not kiosk.file(OPT).exists()
+    for left in (
+        "etc/systemd/system/kiosk-recorder.service",
+        "usr/local/bin/kiosk-recorder",
+        "etc/udev/rules.d/85-kiosk-recorder.rules",
+    ):
+        assert not kiosk.file(left).is_symlink()
+    assert "stop kiosk-recorder.service kiosk-courier.service" in kiosk.told()
+    again = kiosk.install(FIRST, "--uninstall")
+    assert "nothing to remove" in again.text
+
+
+def test_recordings_are_deleted_only_when_that_was_said_twice(kiosk: Machine) -> None:
+    recording = f"{SPOOL}/spool/sealed/0123456789ab-000000.flac"
+    kiosk.write(recording, "a morning")
+    before = snapshot(kiosk.changes)
+    refused = kiosk.install(FIRST, "--uninstall", "--purge")
+    assert refused.status == 2
+    assert "deletes 1 recordings" in refused.text
+    assert snapshot(kiosk.changes) == before
+    assert kiosk.install(FIRST, "--uninstall", "--purge", "--delete-recordings").status == 0
+    assert not kiosk.file(SPOOL).exists()
+    assert not kiosk.file(ETC).exists()
+
+
+def test_a_flag_that_deletes_recordings_alone_deletes_nothing(kiosk: Machine) -> None:
+    kiosk.write(f"{SPOOL}/spool/sealed/0123456789ab-000000.flac", "a morning")
+    assert kiosk.install(FIRST, "--uninstall", "--delete-recordings").status == 0
+    assert kiosk.file(f"{SPOOL}/spool/sealed/0123456789ab-000000.flac").exists()
+
+
+# Power cuts. The commands of the functions that change something are counted; before each the power may go.
+
+SWITCHING = "write_trial write_link move_on_to step_back_to judge"
+
+
+def cut_everywhere(
+    workshop: Workshop, media: Path, layers: list[Machine], functions: str, stride: int, *broken: str
+) -> Iterator[tuple[Machine, int]]:
+    """Machines on which an upgrade was cut short, each before another command, the last one before none."""
+    at, cut = 1, True
+    while cut:
+        with Machine(workshop, media, *layers) as machine:
+            machine.is_broken(*broken)
+            cut = machine.cut_power(at, *installation(SECOND), functions=functions)
+            yield machine, at
+        at += stride
+
+
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.long)])
+def test_a_power_cut_while_a_release_is_built_leaves_the_old_one(
+    workshop: Workshop, media: Path, installed: Machine, stride: int
+) -> None:
+    cut_while_building = 0
+    for machine, at in cut_everywhere(workshop, media, [installed], "make_release", stride):
+        whole = machine.file(OPT / "releases" / SECOND / "complete").exists()
+        assert works(machine) == (SECOND if whole else FIRST), f"cut before command {at}"
+        cut_while_building += not whole
+    assert cut_while_building > 1
+
+
+@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_power_cut_while_releases_are_switched_leaves_one_that_works(
+    workshop: Workshop, media: Path, installed: Machine, built: Machine, stride: int, *, lives: bool
+) -> None:
+    seen = set()
+    broken = () if lives else (SECOND,)
+    for machine, at in cut_everywhere(workshop, media, [built, installed], SWITCHING, stride, *broken):
+        found = works(machine)
+        on_trial = machine.run("test", "-e", TRIAL).status == 0
+        if on_trial:
+            machine.run(*THE_NEXT_START_JUDGES)
+        assert works(machine) == (found if lives else FIRST), f"cut before command {at}"
+        assert machine.run("test", "-e", TRIAL).status == 1
+        seen.add((found, on_trial))
+    assert {(FIRST, False), (SECOND, True), (SECOND, False) if lives else (FIRST, False)} <= seen
+
+
+def test_what_was_cut_short_is_finished_by_the_next_run(
+    workshop: Workshop, media: Path, installed: Machine, built: Machine
+) -> None:
+    for at in (3, 9):
+        with Machine(workshop, media, built, installed) as machine:
+            assert machine.cut_power(at, *installation(SECOND), functions=SWITCHING)
+            said = machine.install(SECOND)
+            assert said.status == 0, said.text
+            assert (works(machine), machine.release("previous")) == (SECOND, FIRST)
+            assert machine.install(SECOND).nothing_changed
+
+
+def test_a_run_that_was_killed_is_finished_though_nothing_is_left_to_change(ready: Machine) -> None:
+    """Killed, not cut: memory remembers that the services don't know yet."""
+    assert ready.cut_power(1, *installation(SECOND), functions="tell_system")
+    ready.write("run/kiosk-recorder-install", "")
+    said = ready.install(SECOND)
+    assert said.status == 0, said.text
+    assert any(told.startswith("restart") for told in ready.told())
