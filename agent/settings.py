@@ -34,6 +34,10 @@ AdminKey = Annotated[str, PublicKey()]
 """The public half of a signing key: "ed25519:…"."""
 
 
+GpioLine = Annotated[int, Ge(0), Le(27)]
+"""Of the Raspberry Pi's header. Line 0 isn't free: an extension board tells there what it is."""
+
+
 class _EmptyIsNone:
     """Lets a file say "" where there is no path: TOML has no null."""
 
@@ -234,7 +238,19 @@ class Privacy:
     __pydantic_config__: ClassVar[Any] = _SECTION
 
     mute_minutes: Annotated[int, Ge(1), Le(1440)] = 30
-    """How long a mute lasts that doesn't say."""
+    """How long a mute lasts that doesn't say, and one by the button."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpio:
+    """The light and the button for the people in the room, on the Raspberry Pi's GPIO lines (BCM numbers)."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    led: GpioLine = 0
+    """The line of an LED that tells whether the room is recorded, such as 17; 0: there is none."""
+    button: GpioLine = 0
+    """The line of a button to ground that mutes for `privacy.mute_minutes`, such as 27; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +298,7 @@ class Settings:
     mqtt: Mqtt = field(default_factory=Mqtt)
     commands: Commands = field(default_factory=Commands)
     privacy: Privacy = field(default_factory=Privacy)
+    gpio: Gpio = field(default_factory=Gpio)
     flags: Flags = field(default_factory=Flags)
     export: Export = field(default_factory=Export)
     alerts: Alerts = field(default_factory=Alerts)

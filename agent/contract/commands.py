@@ -66,7 +66,7 @@ REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "bad_arguments": ("has arguments that its verb doesn't take", "`kiosk-fleet command --help` lists them"),
         "unavailable": (
             "has a verb that this kiosk can't do",
-            "nothing: `identify` needs an LED, `upload-now` a target, `erase` and `rotate-recipients` a later release",
+            "nothing: `identify` needs an LED that works, `upload-now` a target, `rotate-recipients` a later release",
         ),
         "unanswered": (
             "was given to the recorder, who took no notice and won't any more",
@@ -75,6 +75,10 @@ REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "interrupted": (
             "was begun, and the process ended before it could say how it went",
             "look whether it happened, then send it again if it has to be",
+        ),
+        "muted_in_room": (
+            "came while the room is muted by its button, which can't be lifted from afar",
+            "wait until the mute ends, or ask somebody in the room to hold the button for 3 s; then send it again",
         ),
         "failed": ("was tried and failed", "the text says why"),
     }

@@ -17,6 +17,7 @@ Actor = Literal["courier", "recorder"]
 
 LONGEST_PAUSE_MINUTES: Final = 7 * 24 * 60
 LONGEST_MUTE_MINUTES: Final = 24 * 60
+LONGEST_IDENTIFY_MINUTES: Final = 60
 LONGEST_HURRY_MINUTES: Final = 24 * 60
 _MOST_HOURS: Final = 16
 
@@ -177,7 +178,12 @@ _ALL: Final = (
         "end the processes in good order for systemd to start them again; the machine stays on",
         (Argument("what", Choice(("kiosk", "recorder", "courier")), "which; else `kiosk`, which is both"),),
     ),
-    Verb("identify", "recorder", "blink the LED, to tell which kiosk it is"),
+    Verb(
+        "identify",
+        "recorder",
+        "have the LED flicker, to tell which kiosk it is",
+        (Argument("minutes", Minutes(LONGEST_IDENTIFY_MINUTES), "for so long; else one"),),
+    ),
     Verb("report", "courier", "publish `birth` and `telemetry` now"),
     Verb(
         "set-upload-hours",

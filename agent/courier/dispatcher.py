@@ -111,6 +111,7 @@ class Dispatcher:
         complete = len(self._finished) >= BATCH or not (self._in_flight or self._ready)
         if (self._finished and (complete or now_ns >= self._settle_ns)) or now_ns >= self._count_ns:
             self._settle()
+        self._activity.show()
 
     def finish(self, grace_s: float) -> None:
         """Give uploads that are nearly there `grace_s` to arrive, and enter everything. The last thing it does."""

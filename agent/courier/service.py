@@ -44,7 +44,7 @@ from agent.ledger import Ledger
 from agent.mailbox import Mailbox
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
-from agent.status import runtime_directory
+from agent.status import mark_uploading, runtime_directory
 from hw.board import Identity, identity
 from hw.clock import Clock
 
@@ -74,7 +74,7 @@ class CourierService:
         self._target = open_target(
             upload.target, endpoint_url=upload.endpoint_url, region=upload.region, connections=upload.parallel
         )
-        activity = Activity(clock)
+        activity = Activity(clock, partial(mark_uploading, runtime))
         self._runtime = runtime
         self._board = identity(root)
         self._openings = Openings(settings)
@@ -202,7 +202,7 @@ class CourierService:
         judge = Judge(
             target_of(settings.device.site, settings.device.id),
             frozenset(settings.commands.admin_keys),
-            able_to(has_target=self._target is not None),
+            able_to(has_target=self._target is not None, has_light=settings.gpio.led != 0),
             partial(trusted_wall_ns, self._clock, (self._layout, self._direct)),
             book,
         )

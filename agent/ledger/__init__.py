@@ -10,7 +10,8 @@
 
 Both processes write here, each its own kinds of entry, in short transactions:
 
-    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, command
+    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, command,
+              button
     courier   retimed (from the store's clock), keyed, acknowledged, damaged
 
 A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock of the named boot; wall time is
@@ -21,7 +22,7 @@ from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, LedgerMissing, 
 from agent.ledger.journal import Entry
 from agent.ledger.ledger import Ledger
 from agent.ledger.queries import ALWAYS_NS
-from agent.ledger.records import Boot, ClockState, Gap, GapReason, Segment, State, Tally
+from agent.ledger.records import Boot, ClockState, Gap, GapReason, NoteKind, Segment, State, Tally
 
 __all__ = [
     "ALWAYS_NS",
@@ -34,6 +35,7 @@ __all__ = [
     "Ledger",
     "LedgerDamaged",
     "LedgerMissing",
+    "NoteKind",
     "Segment",
     "State",
     "Tally",

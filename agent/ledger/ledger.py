@@ -11,7 +11,7 @@ from agent.ledger.census import Census
 from agent.ledger.database import Database, LedgerDamaged
 from agent.ledger.journal import Entry, Journal
 from agent.ledger.queries import SEGMENT_COLUMNS, Queries
-from agent.ledger.records import Boot, ClockState, Gap, Segment, State
+from agent.ledger.records import Boot, ClockState, Gap, NoteKind, Segment, State
 from agent.spool import SegmentName
 from hw.clock import Clock
 
@@ -234,10 +234,10 @@ class Ledger(Queries):
         with self.transaction():
             self._db.execute("UPDATE segments SET present = 1 WHERE run = ? AND seq = ?", (name.run, name.seq))
 
-    def obeyed(self, name: str, key: str, verb: str, args: Mapping[str, Any], sha256: str) -> None:
-        """Enter that a command was obeyed, whose key signed it, and the hash of what came."""
+    def note(self, kind: NoteKind, body: Mapping[str, Any]) -> None:
+        """Enter what people wanted of the kiosk: a command that was obeyed, with its key and hash, or a press."""
         with self.transaction():
-            self._journal.append("command", id=name, key=key, verb=verb, args=dict(args), sha256=sha256)
+            self._journal.append(kind, **body)
 
     # What the recorder writes when it records in memory (agent.recorder.homecoming).
 

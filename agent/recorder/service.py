@@ -24,7 +24,8 @@ from agent.hours import is_open
 from agent.ledger import Boot, ClockState
 from agent.recorder.capture import PERIOD_S, Capture, Withheld
 from agent.recorder.drift import Drift
-from agent.recorder.orders import Orders
+from agent.recorder.orders import Hands, Orders
+from agent.recorder.panel import Panel
 from agent.recorder.paths import STALL_S, Paths
 from agent.recorder.quiet import left_ns
 from agent.recorder.ring import Ring
@@ -65,7 +66,6 @@ class RecorderService:
         synchronised: ClockState = "synchronised" if clock.synchronised() else "unsynchronised"
         self._vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), synchronised)
         self._paths = Paths(settings, self._ring, clock, self._vitals, self._runtime, self._stop, self._after_turn)
-        self._orders = Orders(settings, clock, self._vitals, self._runtime, self._restart)
         self._restarting = False
         self._zone = ZoneInfo(settings.device.timezone)
         self._capture = Capture(
@@ -79,12 +79,16 @@ class RecorderService:
             # The writer's turns are 2 s apart while nothing is heard: too long for a switch of paths.
             self._paths.look,
         )
+        hands = Hands(self._capture.wake, self._restart, self._identify, lambda: self._panel.lit)
+        self._orders = Orders(settings, clock, self._vitals, self._runtime, hands)
+        self._panel = Panel(settings.gpio, self._runtime, clock, self._orders, self._current, self._schedule_allows)
 
     def run(self) -> int:
         """Record until SIGTERM or SIGINT. Returns the exit status; raises KioskError when it can't begin."""
         self._paths.lock()
         self._runtime.mkdir(parents=True, exist_ok=True)
         self._orders.remember()
+        self._panel.open()
         forbid_core_dumps()
         try:
             lock_memory()
@@ -101,6 +105,7 @@ class RecorderService:
             thread.start()
         self._guarded(self._supervise)
         self._wait_for(threads)
+        self._panel.close()
         self._publish("stopped")
         return self._exit_status()
 
@@ -109,6 +114,9 @@ class RecorderService:
         self._stop.set()
         self._orders.awake.set()
         self._capture.wake()
+
+    def _identify(self, minutes: int) -> None:
+        self._panel.identify(minutes)
 
     def _restart(self) -> None:
         self._restarting = True
@@ -127,7 +135,7 @@ class RecorderService:
         rest_s = _WATCH_S
         while not self._stop.is_set():
             self._clock.wait(self._orders.awake, min(rest_s, _WATCH_S))
-            rest_s = self._orders.step()
+            rest_s = min(self._orders.step(), self._panel.step())
             self._look_around()
 
     def _look_around(self) -> None:
@@ -160,6 +168,7 @@ class RecorderService:
     def _after_turn(self) -> None:
         self._publish(self._current())
         self._orders.poke()
+        self._panel.poke()
 
     def _withheld(self) -> Withheld | None:
         quiet = self._orders.quiet()
@@ -192,7 +201,7 @@ class RecorderService:
             state=state,
             since_ns=self._since_ns,
             updated_ns=now_ns,
-            trouble=vitals.trouble or self._paths.trouble or vitals.storage_trouble,
+            trouble=vitals.trouble or self._paths.trouble or vitals.storage_trouble or self._panel.trouble,
             level_rms_dbfs=round(levels.rms_dbfs, 1) if levels else None,
             level_peak_dbfs=round(levels.peak_dbfs, 1) if levels else None,
             clipped_pct=round(levels.clipped_pct, 2) if levels else None,
