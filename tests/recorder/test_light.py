@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from agent.contract.metrics import RecorderState
 from agent.recorder import light
 from agent.recorder.light import SIGNS, Situation, sign_of
+from agent.settings import Privacy
+from hw.gpio import HOLD_S
+
+CARD = (Path(__file__).parents[2] / "docs" / "ROOM.md").read_text()
 
 RECORDING = Situation("recording", 0, "kept")
 MUTED = Situation("muted", 1800, "kept")
@@ -50,3 +55,10 @@ def test_no_two_signs_look_alike() -> None:
     blinking = [sign.rhythm for sign in SIGNS if sign.rhythm.on_s and sign.rhythm.off_s]
     shares = {(round(rhythm.on_s / (rhythm.on_s + rhythm.off_s), 1), rhythm.on_s + rhythm.off_s) for rhythm in blinking}
     assert len(shares) == len(blinking)
+
+
+def test_the_card_for_the_room_explains_every_sign_and_no_other() -> None:
+    told = [line for line in CARD.splitlines() if line.startswith("| ") and not line.startswith("| the light is")]
+    assert told == [f"| {sign.seen} | {sign.means} |" for sign in SIGNS]
+    assert f"for **{Privacy().mute_minutes} minutes**" in CARD
+    assert f"hold the button for {HOLD_S:g} seconds" in CARD
