@@ -186,6 +186,28 @@ def verify(
     raise typer.Exit(command.verify(kiosk.find(config), fast=fast, repair=repair, as_json=as_json))
 
 
+@app.command(epilog=_example('erase --last 10m --reason "asked by the patient"'))
+def erase(
+    config: ConfigFile = None,
+    last: Annotated[str | None, typer.Option(metavar="TIME", help='Everything since so long ago: "10m", "2h".')] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help='Or from then on: "08:00", "2026-03-01 08:00".')
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Until then; else until now.")] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the journal.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase recordings of a stretch of time, for ever.
+
+    Whole ones, also what is being recorded. A tombstone tells the store which of them it holds.
+    """
+    from agent.commands import erasing, kiosk
+
+    span = erasing.Span(last, begin, end)
+    raise typer.Exit(erasing.erase(kiosk.find(config), span, reason, yes=yes, as_json=as_json))
+
+
 @app.command("open", epilog=_example("open --run 30825da9f9af -o morning.flac"))
 def open_(
     files: Annotated[
@@ -205,6 +227,21 @@ def open_(
     from agent.commands.opening import Wish, open_recordings
 
     raise typer.Exit(open_recordings(Wish(files or [], run, out, force, over_gaps, config), as_json=as_json))
+
+
+@app.command(epilog=_example("enrol --out room-12.json"))
+def enrol(
+    config: ConfigFile = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else standard output.")] = None,
+) -> None:
+    """Make this device's signing key and tell its public half.
+
+    The key stays here and is never replaced. The file is for the admin: `kiosk-fleet verify --enrolment` goes by it.
+    """
+    from agent.commands.enrolling import enrol as command
+    from agent.config import load
+
+    raise typer.Exit(command(load(config, os.environ), out))
 
 
 @app.command(epilog=_example("mics --json"))

@@ -254,6 +254,20 @@ class Gpio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Custody:
+    """How it can be proved that the store holds everything, unaltered (docs/CUSTODY.md)."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    key: OptionalPath = Path("/etc/kiosk-recorder/device.key")
+    """This device's signing key, made by `kiosk-recorder enrol`; without one nothing is signed."""
+    manifest_every: Duration = Duration(3600)
+    """How often the journal is signed and uploaded, when there is something new."""
+    history: Duration = Duration(90 * 86400)
+    """How long the journal stays here once it's uploaded; "0s" keeps it for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
     """Whose feature flags count."""
 
@@ -297,6 +311,7 @@ class Settings:
     upload: Upload = field(default_factory=Upload)
     mqtt: Mqtt = field(default_factory=Mqtt)
     commands: Commands = field(default_factory=Commands)
+    custody: Custody = field(default_factory=Custody)
     privacy: Privacy = field(default_factory=Privacy)
     gpio: Gpio = field(default_factory=Gpio)
     flags: Flags = field(default_factory=Flags)

@@ -6,21 +6,15 @@ is what kiosks list in `commands.admin_keys` and `flags.keys`.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import secrets
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from agent.contract import seeds
 from agent.contract.names import is_name
 from agent.contract.signed import public_key
 from agent.errors import KioskError
-
-_SEED_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,46 +48,14 @@ def make(where: Path, name: str) -> Key:
         raise KioskError(
             "make key", place=name, cause="can't be a name", hint="use lower-case letters, digits, hyphens"
         )
-    key = Key(name, secrets.token_bytes(_SEED_BYTES))
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = where / f"{name}.key"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
-        raise KioskError("make key", place=str(path), cause="it exists", hint="choose another name") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(key.seed) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    parent = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
-    return key
+    return Key(name, seeds.make(where / f"{name}.key"))
 
 
 def load(path: Path) -> Key:
     """The key in a file. Raises KioskError when it isn't one, or others may read it."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        text = path.read_bytes()
-    except OSError as error:
-        raise KioskError(
-            "read key",
-            place=str(path),
-            cause=error.strerror or str(error),
-            hint="`kiosk-fleet keys list` shows what there is, `kiosk-fleet keys make NAME` makes one",
-        ) from error
-    if mode & 0o077:
-        raise KioskError("read key", place=str(path), cause="others may read it", hint=f"chmod 600 {path}")
-    try:
-        seed = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        seed = b""
-    if len(seed) != _SEED_BYTES:
-        raise KioskError("read key", place=str(path), cause="it holds no key", hint="bring it back from your backup")
-    return Key(path.stem, seed)
+    hint = "`kiosk-fleet keys list` shows what there is, `kiosk-fleet keys make NAME` makes one"
+    return Key(path.stem, seeds.load(path, hint))
 
 
 def every(where: Path) -> Iterator[Key]:

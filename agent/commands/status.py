@@ -13,6 +13,7 @@ from agent.commands.times import iso, local
 from agent.contract.alerts import Raised
 from agent.contract.keys import utc
 from agent.contract.metrics import RecorderState
+from agent.courier.pen import Pen
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError, with_hint, without_hint
 from agent.flags import Variant, read_variants
 from agent.hours import Hours, is_open
@@ -255,6 +256,7 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
         "courier": {"pid": situation.courier_pid},
         "spool": {"path": str(spool.path), "cap_bytes": int(spool.cap)},
         "target": kiosk.settings.upload.target,
+        "signing_key": Pen(kiosk.settings).public,
         "alerts": {name: asdict(raised) for name, raised in situation.alerts.items()},
         "flags": [
             {"flag": name, "variant": variant.name, "source": variant.source}
@@ -284,11 +286,24 @@ def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk, machine: It
     else:
         doing = paint("not running" if situation.recorder_pid is None else "running", "red")
     say(f"{paint(f'{device.site}/{device.id}', 'bold')}: {doing}")
+    pen = Pen(settings)
+    custody = [("custody", f"signed by {pen.public}" if pen.public else f"unsigned: {_plain(pen.trouble)}")]
     flags = (("flags", f"{name} is {each.name} ({each.source})") for name, each in situation.variants.items())
-    for name, text in (*_picture_lines(situation, settings), *_kept_lines(situation, kiosk), *flags, *machine):
+    for name, text in (
+        *_picture_lines(situation, settings),
+        *_kept_lines(situation, kiosk),
+        *custody,
+        *flags,
+        *machine,
+    ):
         say(f"  {name:11} {text}")
     for trouble in wrong:
         say(f"{paint('wrong', 'red')}: {with_hint(trouble.what, trouble.hint)}")
+
+
+def _plain(error: KioskError | None) -> str:
+    """One line of it."""
+    return f"{error.place or error.operation}: {error.cause}; {error.hint}" if error else ""
 
 
 def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ _MOST_RING_BYTES = 128 * 2**20
 """A Pi Zero 2 has 512 MiB, and the ring is locked into memory."""
 
 _HANGOVER_S = (1, 600)
+_MANIFEST_EVERY_S = (10, 7 * 86400)
 
 _CARD_NUMBER = re.compile(r"(plughw|hw|sysdefault|front|dsnoop):(CARD=)?\d.*")
 
@@ -181,6 +182,18 @@ def ages_are_in_order(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def manifests_are_in_time(settings: Settings) -> Iterator[Mistake]:
+    """A proof that comes a month late is none, and each manifest costs the card a commit or two."""
+    low, high = _MANIFEST_EVERY_S
+    every = settings.custody.manifest_every
+    if not low <= every <= high:
+        yield Mistake(
+            "custody.manifest_every",
+            f"{every} is out of range",
+            f'use "{Duration(low)}" to "{Duration(high)}"',
+        )
+
+
 def limits_are_in_order(name: str, settings: Settings) -> Iterator[Mistake]:
     """What is critical is worse than what is a warning, and what is over is not beyond it."""
     limits, row = settings.alerts.limits(name), BY_NAME[name]
@@ -230,6 +243,8 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
     (places.discovery_prefix_is_a_topic, ("mqtt.discovery_prefix",)),
     (places.metrics_go_where_they_are_looked_for, ("export.textfile", "spool.path")),
     (lines_are_two, ("gpio",)),
-    (places.secrets_are_private, ("mqtt",)),
+    (places.custody_key_is_absolute, ("custody.key",)),
+    (places.secrets_are_private, ("mqtt", "custody.key")),
+    (manifests_are_in_time, ("custody.manifest_every",)),
     *((partial(limits_are_in_order, name), (f"alerts.{name}",)) for name in NAMES),
 )

@@ -136,6 +136,12 @@ def broker_files_are_absolute(settings: Settings) -> Iterator[Mistake]:
             yield from _not_absolute(f"mqtt.{name}", path)
 
 
+def custody_key_is_absolute(settings: Settings) -> Iterator[Mistake]:
+    """As the broker's files."""
+    if settings.custody.key is not None:
+        yield from _not_absolute("custody.key", settings.custody.key)
+
+
 def discovery_prefix_is_a_topic(settings: Settings) -> Iterator[Mistake]:
     """One that may be published to: no wildcards, and nothing of ours."""
     prefix = settings.mqtt.discovery_prefix
@@ -165,7 +171,9 @@ def metrics_go_where_they_are_looked_for(settings: Settings) -> Iterator[Mistake
 
 def secrets_are_private(settings: Settings) -> Iterator[Mistake]:
     """Files with secrets are for their owner alone. One that is missing or out of sight is for its user to miss."""
-    for key, path in (("mqtt.password_file", settings.mqtt.password_file), ("mqtt.key", settings.mqtt.key)):
+    mqtt = settings.mqtt
+    secrets = {"mqtt.password_file": mqtt.password_file, "mqtt.key": mqtt.key, "custody.key": settings.custody.key}
+    for key, path in secrets.items():
         try:
             mode = path.stat().st_mode if path else 0
         except (OSError, ValueError):

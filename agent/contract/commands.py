@@ -11,15 +11,15 @@ for a day at most, and counts once. Courier and recorder judge it by the same pu
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from agent.contract.keys import timestamp
+from agent.contract.keys import moment, timestamp
 from agent.contract.signed import LONGEST_BYTES, Refused, opened, parsed
 from agent.contract.verbs import VERBS
 from agent.units import NS_PER_S
@@ -34,8 +34,6 @@ REMEMBERED_NS: Final = 30 * 24 * 3600 * NS_PER_S
 ID: Final = re.compile(r"[0-9a-f]{16,64}")
 """Always used with `fullmatch`."""
 
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTS: Final = frozenset({"id", "issued", "expires", "target", "verb", "args"})
 
 REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -204,7 +202,6 @@ def _judged(
 
 _UNAVAILABLE: Final = {
     "identify": "this kiosk has no LED",
-    "erase": "this release can't erase yet",
     "rotate-recipients": "this release doesn't seal recordings yet",
 }
 
@@ -230,11 +227,9 @@ def _read(document: dict[str, Any], key: str) -> tuple[Command, str]:
 
 def _moment(text: object) -> int:
     """Nanoseconds since 1970. Raises Refused (`malformed`)."""
-    if isinstance(text, str) and _TIME.fullmatch(text):
-        try:
-            return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1) * 1000
-        except ValueError:
-            pass
+    if isinstance(text, str):
+        with contextlib.suppress(ValueError):
+            return moment(text)
     raise Refused("malformed", "a time isn't one")
 
 

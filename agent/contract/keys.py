@@ -5,11 +5,13 @@ Pure functions: the kiosk makes keys with them, the fleet reads buckets by them 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 META_VERSION = "1"
 
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,6 +66,13 @@ class Recording:
 def timestamp(wall_ns: int) -> str:
     """ISO 8601 in UTC with milliseconds: "2026-03-01T08:00:00.250Z"."""
     return utc(wall_ns).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> int:
+    """Nanoseconds since 1970 of what `timestamp` writes, with more digits or fewer. Raises ValueError."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("it isn't a time in UTC")
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def utc(wall_ns: int) -> datetime:

@@ -546,9 +546,10 @@ METRICS: Final = (
         "ledger",
         "the newest entry of the card's journal: epoch, number, hash",
         "Custody head",
-        "`{epoch}-{seq}-{first 16 hex digits of its hash}`. Each entry's hash covers the one before, so whoever "
-        "keeps these can tell later whether the journal is still the one that spoke. The epoch changes only when a "
-        "ledger was lost.",
+        "`{epoch}-{seq}-{first 16 hex digits of its hash}`, or signed: "
+        "`{epoch}-{seq}-{hash}-{manifested}-{signature}`, where the store has manifests up to entry `manifested` "
+        "(docs/CUSTODY.md). Each entry's hash covers the one before, so whoever keeps these can tell later whether the "
+        "journal is still the one that spoke. The epoch changes only when a ledger was lost.",
         _NO_LEDGER,
     ),
     Metric(

@@ -65,6 +65,12 @@ def birth() -> Schema:
             },
             **{"from": {"enum": ["file", "command"]}},
         ),
+        signing_key={
+            "type": ["string", "null"],
+            "pattern": KEY_PATTERN,
+            "description": "what this kiosk signs custody with; null without a key. To be believed from an enrolment "
+            "file alone",
+        },
         flags_by_environment={
             "type": "object",
             "additionalProperties": {"type": "string"},

@@ -1,4 +1,4 @@
-"""Documents that count only with an admin's signature: commands, flags, roll-outs (DESIGN §9, §10).
+"""Documents that count only with a signature: an admin's commands, flags and roll-outs, a device's custody (DESIGN §5).
 
     {"signed": "<the document: JSON text>", "key": "ed25519:<base64>", "signature": "<base64>"}
 
@@ -22,15 +22,23 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-Kind = Literal["command", "flags", "rollout"]
+Kind = Literal["command", "flags", "rollout", "manifest", "tombstone", "head"]
 
 PREFIX: Final = "ed25519:"
 KEY_PATTERN: Final = r"^ed25519:[A-Za-z0-9+/]{43}=$"
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 
-LONGEST_BYTES: Final[Mapping[Kind, int]] = {"command": 16 * 1024, "flags": 256 * 1024, "rollout": 4 * 2**20}
-"""Payloads beyond this are refused unread. A roll-out holds a few counters of each kiosk: of ten thousand, 2 MB."""
+LONGEST_BYTES: Final[Mapping[Kind, int]] = {
+    "command": 16 * 1024,
+    "flags": 256 * 1024,
+    "rollout": 4 * 2**20,
+    "manifest": 8 * 2**20,
+    "tombstone": 8 * 2**20,
+    "head": 1024,
+}
+"""Payloads beyond this are refused unread. A roll-out holds a few counters of each kiosk: of ten thousand, 2 MB. A
+tombstone names what was erased: of 50,000 recordings, 6 MB."""
 
 
 class Refused(Exception):
@@ -54,13 +62,25 @@ class Signed:
 
 def sign(kind: Kind, document: Mapping[str, Any], seed: bytes) -> bytes:
     """The payload that says `document` in the name of a secret key (its 32-byte `seed`)."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    envelope = {"signed": text, "key": public_key(seed), "signature": signature(kind, text, seed)}
+    return json.dumps(envelope, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def signature(kind: Kind, text: str, seed: bytes) -> str:
+    """The bare signature of a text, base64."""
     from nacl.signing import SigningKey
 
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    secret = SigningKey(seed)
-    signature = secret.sign(_spoken(kind, text)).signature
-    envelope = {"signed": text, "key": public_key(seed), "signature": base64.b64encode(signature).decode()}
-    return json.dumps(envelope, separators=(",", ":"), ensure_ascii=False).encode()
+    return base64.b64encode(SigningKey(seed).sign(_spoken(kind, text)).signature).decode()
+
+
+def is_signature(kind: Kind, text: str, key: str, signature: str) -> bool:
+    """Whether a bare signature is that of `key` over this text."""
+    try:
+        _check(kind, text, key, signature)
+    except Refused:
+        return False
+    return True
 
 
 def opened(kind: Kind, payload: bytes, keys: Collection[str]) -> Signed:

@@ -30,7 +30,7 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-ABLE: Final = frozenset({"pause", "resume", "mute", "restart", "report", "set-upload-hours"})
+ABLE: Final = frozenset({"pause", "resume", "mute", "erase", "restart", "report", "set-upload-hours"})
 """What every kiosk can do; `upload-now` takes a target, `identify` an LED."""
 
 _MOST_HEARD: Final = 256

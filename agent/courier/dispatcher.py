@@ -257,7 +257,7 @@ class Dispatcher:
         if found:
             with self._ledger.transaction():
                 self._enter()
-                jobs = [self._due.job(segment) for segment in found]
+                jobs = [job for segment in found if (job := self._due.job(segment)) is not None]
             # Only now: a key goes out when it's durable, and what the ledger didn't take is entered another time.
             self._finished.clear()
             self._uncounted.clear()

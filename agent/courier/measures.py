@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import agent
+from agent.contract.custody import Head
 from agent.contract.messages import Value
 from agent.contract.metrics import LEDGER_COUNTERS
 from agent.courier.activity import Activity, SlidingWindow
@@ -41,11 +42,13 @@ class Measures:
         openings: Openings | None = None,
         flags: Callable[[], InForce | None] = lambda: None,
         root: Path = Path("/"),
+        sign: Callable[[Head], Head] = lambda head: head,
     ) -> None:
         """`runtime` is the directory in which the recorder keeps its status picture, `root` that of the machine.
 
-        `flags` tells which hold, None before that is known.
+        `flags` tells which hold, None before that is known; `sign` puts the device's name to the journal's head.
         """
+        self._sign = sign
         self._settings = settings
         self._activity = activity
         self._clock = clock
@@ -99,7 +102,7 @@ class Measures:
             **{name: plain_number(round(counted[name], 3)) for name in LEDGER_COUNTERS},
             "recording_duration_avg_s": round(seconds / runs, 3) if seconds and runs else None,
             "error_rate_pct": self._error_rate(),
-            "custody_head": card.head,
+            "custody_head": str(self._sign(card.head)),
         }
 
     def _count(self, card: Stock, direct: Stock | None) -> None:

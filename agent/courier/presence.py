@@ -33,8 +33,10 @@ class Presence:
         openings: Openings,
         clock: Clock,
         overridden: Mapping[str, str],
+        signing_key: str | None = None,
     ) -> None:
-        """`overridden` are the feature flags that the environment chooses."""
+        """`overridden` are the feature flags that the environment chooses, `signing_key` is the device's public one."""
+        self._signing_key = signing_key
         self._settings = settings
         self._clock = clock
         self._overridden = overridden
@@ -79,6 +81,7 @@ class Presence:
                 "mode": capture.mode,
                 "segment_seconds": self._settings.spool.segment_seconds,
             },
+            "signing_key": self._signing_key,
             "flags_by_environment": dict(self._overridden),
             "upload_hours": {
                 "hours": [str(hours) for hours in self._openings.hours],

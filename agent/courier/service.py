@@ -12,33 +12,37 @@ from types import FrameType
 import agent
 from agent.contract.commands import target_of
 from agent.contract.discovery import About
-from agent.contract.evaluation import Target
+from agent.contract.evaluation import Target as Kiosk
 from agent.contract.messages import Topics
 from agent.courier.activity import Activity
 from agent.courier.alarms import Alarms
 from agent.courier.book import Book
 from agent.courier.conversation import Subject
 from agent.courier.crew import Crew
+from agent.courier.custodian import Custodian
 from agent.courier.deeds import Deeds
 from agent.courier.desk import Desk, Judge, able_to
 from agent.courier.discovery import Discovery
 from agent.courier.events import Events
 from agent.courier.flags import FlagDesk
+from agent.courier.mason import Mason
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
 from agent.courier.openings import Openings
 from agent.courier.pace import Pace
+from agent.courier.pen import Pen
 from agent.courier.presence import Presence
 from agent.courier.reporter import Reporter
 from agent.courier.signs import Signs
+from agent.courier.standing import Standing
 from agent.courier.stock import Stocktaker, stock_in_memory
-from agent.courier.targets import open_target
+from agent.courier.targets import Target, open_target
 from agent.courier.telling import Alerts, Telemetry
 from agent.courier.textfile import TextFile
 from agent.courier.timepiece import trusted_wall_ns
 from agent.courier.troubles import Troubles
 from agent.courier.uploads import Uploads
-from agent.courier.worker import Lines
+from agent.courier.worker import Lines, Worker
 from agent.errors import EXIT_AGAIN, EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.ledger import Ledger
 from agent.mailbox import Mailbox
@@ -82,11 +86,18 @@ class CourierService:
         self._troubles = Troubles(runtime, clock)
         self._uploads: dict[str, Uploads] = {}
         """From the card and, while it can't be used, from memory."""
+        self._pen = Pen(settings)
+        self._custodian: Custodian | None = None
+        self._mason: Mason | None = None
         if self._target is not None:
             pace = Pace(upload.max_rate, clock, self._stop)
             for name, chosen in (("card", settings), ("direct", in_memory)):
                 lines = Lines(stop=self._stop)
                 tell = partial(self._troubles.tell, name)
+                if name == "card":
+                    self._mason = Mason(*self._in_custody(self._target, pace, lines))
+                    if self._pen.public:
+                        self._custodian = Custodian(*self._in_custody(self._target, pace, lines))
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell, self._openings)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
         self._flags = FlagDesk(
@@ -96,7 +107,9 @@ class CourierService:
         self._monitor = Monitor(
             self._stocktaker.ask,
             lambda: stock_in_memory(self._direct, clock),
-            Measures(settings, activity, clock, runtime, self._openings, lambda: self._flags.in_force, root),
+            Measures(
+                settings, activity, clock, runtime, self._openings, lambda: self._flags.in_force, root, self._pen.head
+            ),
             Signs(settings.spool.keep_free, lambda: self._troubles.refusal, clock),
             self._alarms,
             clock,
@@ -122,6 +135,12 @@ class CourierService:
             log.info("uploads go to %s", self._target.describe())
         for name, uploads in self._uploads.items():
             uploads.start(crew, name)
+        if self._pen.trouble is not None:
+            log.warning("custody is unsigned: %s", self._pen.trouble)
+        if self._custodian is not None:
+            crew.start("custodian", partial(self._custodian.run, self._stop))
+        if self._mason is not None:
+            crew.start("mason", partial(self._mason.run, self._stop))
         crew.start("stocktaker", self._stocktaker.run)
         crew.start("flags", self._flags.run)
         crew.start("monitor", self._monitor.run)
@@ -145,6 +164,10 @@ class CourierService:
             if not waiting:
                 raise KioskError("upload once", cause="there is no `upload.target`", hint="set one")
             troubles = [uploads.once(crew) for uploads in waiting]
+            while self._custodian is not None and self._custodian.step():
+                pass
+            while self._mason is not None and self._mason.step():
+                pass
         finally:
             self._stop.set()
             self._say_goodbye(crew)
@@ -162,12 +185,19 @@ class CourierService:
         if self._reporter is not None:
             self._reporter.wake()
 
+    def _in_custody(self, target: Target, pace: Pace, lines: Lines) -> tuple[Settings, Layout, str, Worker, Pen, Clock]:
+        # Its attempts aren't counted: what telemetry says of uploads is about recordings.
+        worker = Worker(target, pace, lines, Activity(self._clock), Standing(self._clock), self._clock)
+        return self._settings, self._layout, target.prefix, worker, self._pen, self._clock
+
     def _make_reporter(self) -> Reporter:
         device, monitor = self._settings.device, self._monitor
         topics = Topics(device.site, device.id)
         events = Events(topics, self._clock)
         alerts = Alerts(topics, monitor)
-        presence = Presence(self._settings, topics, self._board, self._openings, self._clock, self._flags.overridden)
+        presence = Presence(
+            self._settings, topics, self._board, self._openings, self._clock, self._flags.overridden, self._pen.public
+        )
         telemetry = Telemetry(topics, monitor)
         desk = self._make_desk(topics, events, presence, telemetry)
         quick: list[Subject] = [presence, telemetry, alerts, self._flags]
@@ -254,10 +284,10 @@ class CourierService:
             self._target.close()
 
 
-def _target(settings: Settings, board: Identity) -> Target:
+def _target(settings: Settings, board: Identity) -> Kiosk:
     """This kiosk, as the rules of flag documents see it."""
     device = settings.device
-    return Target(
+    return Kiosk(
         device=device.id,
         site=device.site,
         groups=device.groups,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from agent.contract.custody import Head
 from agent.courier.chain import Chain, Custody
 from agent.errors import KioskError
 from agent.ledger import Ledger, Tally
@@ -27,10 +28,6 @@ log = logging.getLogger(__name__)
 _PATIENCE_S: Final = 3.0
 """How long to wait for the card before its last stock must do."""
 
-
-_HASH_DIGITS: Final = 16
-"""Of an entry's hash: 64 bits are enough for whoever can't choose what is hashed."""
-
 STOCK_ERRORS: Final = (OSError, sqlite3.DatabaseError, KioskError)
 """What reading a spool raises when it isn't there or fails."""
 
@@ -41,8 +38,8 @@ class Stock:
 
     epoch: str
     """Whose counters these are: another one's begin anew."""
-    head: str
-    """The newest entry of its journal, as telemetry tells it."""
+    head: Head
+    """The newest entry of its journal."""
     counters: Mapping[str, float]
     pending: Tally
     acknowledged: Tally
@@ -72,7 +69,7 @@ def _stock(layout: Layout, ledger: Ledger, clock: Clock, home: Mapping[str, floa
     epoch, (seq, digest) = ledger.epoch(), ledger.head()
     return Stock(
         epoch=epoch,
-        head=f"{epoch}-{seq}-{digest.hex()[:_HASH_DIGITS]}",
+        head=Head(epoch, seq, digest.hex()),
         counters={name: value - home.get(name, 0) for name, value in ledger.counters().items()},
         pending=tally.get("pending", Tally()),
         acknowledged=tally.get("acknowledged", Tally()),

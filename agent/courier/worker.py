@@ -120,71 +120,49 @@ class Worker:
 
     def carry(self, job: Job) -> Report:
         """Bring one job there, or say why not."""
+        return Report(job, *self.bring(job.outgoing, probe=job.probe))
+
+    def bring(self, outgoing: Outgoing, *, probe: bool = False) -> tuple[Outcome, KioskError | None]:
+        """Bring one object there: what became of it, and why it wasn't done, if there is a why."""
         try:
-            receipt = self._retrying(self._attempt, job)
+            receipt = self._retrying(self._attempt, outgoing, probe=probe)
         except Gone as error:
-            return Report(job, "gone", error)
+            return "gone", error
         except Unreadable as error:
-            return Report(job, "unreadable", error)
+            return "unreadable", error
         except Damaged as error:
-            return Report(job, "damaged", error)
+            return "damaged", error
         except (NeedsPerson, ClockRefused, Unreachable) as error:
             self._standing.failed(error)
-            return Report(job, "deferred", error)
+            return "deferred", error
         except (Interrupted, Withdrawn):
-            return Report(job, "deferred")
+            return "deferred", None
         self._standing.succeeded()
-        return Report(job, receipt.how)
+        return receipt.how, None
 
-    def _attempt(self, job: Job) -> Receipt:
+    def _attempt(self, outgoing: Outgoing, *, probe: bool) -> Receipt:
         lines = self._lines
-        if lines.stop.is_set() or lines.closed.is_set() or (lines.held.is_set() and not job.probe):
+        if lines.stop.is_set() or lines.closed.is_set() or (lines.held.is_set() and not probe):
             raise Withdrawn
-        self._check_size(job)
+        _check_size(outgoing)
         began_ns = self._clock.monotonic_ns()
         self._activity.began()
         try:
-            receipt = self._target.put(job.outgoing, self._pace)
+            receipt = self._target.put(outgoing, self._pace)
         except (Gone, Unreadable, Interrupted):
             self._activity.abandoned()
             raise
         except DigestRefused as error:
             self._activity.failed()
-            raise self._judge(job, error) from error
+            raise _judge(outgoing, error) from error
         except BaseException:
             self._activity.failed()
             raise
         if receipt.how == "already_there":
             self._activity.found()
         else:
-            self._activity.succeeded(job.outgoing.size, (self._clock.monotonic_ns() - began_ns) / NS_PER_S)
+            self._activity.succeeded(outgoing.size, (self._clock.monotonic_ns() - began_ns) / NS_PER_S)
         return receipt
-
-    def _check_size(self, job: Job) -> None:
-        path = job.outgoing.path
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise unreadable(path, error) from error
-        if size != job.outgoing.size:
-            raise _damaged(job, f"it has {size} bytes instead of the {job.outgoing.size} that were sealed")
-
-    def _judge(self, job: Job, error: DigestRefused) -> KioskError:
-        """Whose fault a refused digest is: ours only if the file itself says so."""
-        try:
-            with job.outgoing.path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as cause:
-            return unreadable(job.outgoing.path, cause)
-        if sha256 != job.outgoing.sha256:
-            return _damaged(job, f"its SHA-256 is {sha256}, {job.outgoing.sha256} was sealed")
-        return Unreachable(
-            error.operation,
-            place=error.place,
-            cause=f"{error.cause}; the file here is sound, so it changed on the way",
-            hint="it is tried again; if that goes on, look at the network between here and the store",
-            retryable=True,
-        )
 
     def _sleep(self, seconds: float) -> None:
         self._clock.wait(self._lines.stop, seconds)
@@ -195,10 +173,37 @@ class Worker:
             self._standing.failed(error)
 
 
-def _damaged(job: Job, cause: str) -> Damaged:
+def _check_size(outgoing: Outgoing) -> None:
+    try:
+        size = outgoing.path.stat().st_size
+    except OSError as error:
+        raise unreadable(outgoing.path, error) from error
+    if size != outgoing.size:
+        raise _damaged(outgoing, f"it has {size} bytes instead of the {outgoing.size} that were sealed")
+
+
+def _judge(outgoing: Outgoing, error: DigestRefused) -> KioskError:
+    """Whose fault a refused digest is: ours only if the file itself says so."""
+    try:
+        with outgoing.path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as cause:
+        return unreadable(outgoing.path, cause)
+    if sha256 != outgoing.sha256:
+        return _damaged(outgoing, f"its SHA-256 is {sha256}, {outgoing.sha256} was sealed")
+    return Unreachable(
+        error.operation,
+        place=error.place,
+        cause=f"{error.cause}; the file here is sound, so it changed on the way",
+        hint="it is tried again; if that goes on, look at the network between here and the store",
+        retryable=True,
+    )
+
+
+def _damaged(outgoing: Outgoing, cause: str) -> Damaged:
     return Damaged(
         "upload",
-        place=str(job.outgoing.path),
+        place=str(outgoing.path),
         cause=cause,
         hint="it is set aside in the spool's quarantine; the card may be failing",
     )

@@ -10,9 +10,10 @@
 
 Both processes write here, each its own kinds of entry, in short transactions:
 
-    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, command,
-              button
-    courier   retimed (from the store's clock), keyed, acknowledged, damaged
+    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, erasure,
+              command, button
+    courier   retimed (from the store's clock), keyed, acknowledged, damaged, manifest,
+              tombstone
 
 A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock of the named boot; wall time is
 `boots.offset_ns` + that, so that repairing one offset re-times everything of its boot.

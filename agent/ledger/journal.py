@@ -6,7 +6,6 @@ follows 32 zero bytes. Canonical: keys sorted, no blanks, UTF-8.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import sqlite3
@@ -14,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.contract.custody import GENESIS, canonical, link
 from hw.clock import Clock
 
-_GENESIS: Final = bytes(32)
+_LAST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,11 @@ class Entry:
     body: dict[str, Any]
     hash: bytes
 
+    @property
+    def content(self) -> list[Any]:
+        """What is hashed of it."""
+        return [self.seq, self.epoch, self.at_ns, self.boot, self.mono_ns, self.kind, self.body]
+
 
 class Journal:
     """Appends to and reads the journal through one connection. Appending belongs inside a transaction."""
@@ -43,7 +48,7 @@ class Journal:
     def begin(self) -> None:
         """Enter the first entry of a new epoch, unless there is one."""
         if self.head()[0] == 0:
-            self._enter(0, _GENESIS, secrets.token_hex(6), "epoch", {})
+            self._enter(0, GENESIS, secrets.token_hex(6), "epoch", {})
 
     def append(self, kind: str, **body: object) -> None:
         """Enter something that happened now."""
@@ -58,23 +63,49 @@ class Journal:
     def head(self) -> tuple[int, bytes]:
         """Sequence number and hash of the newest entry; zeros before the first."""
         row = self._db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
-        return (0, _GENESIS) if row is None else (int(row[0]), bytes(row[1]))
+        return (0, GENESIS) if row is None else (int(row[0]), bytes(row[1]))
 
-    def entries(self, since: int = 0) -> Iterator[Entry]:
+    def hash_of(self, seq: int) -> bytes | None:
+        """The hash of an entry, also of the last one that was pruned, and of what the first one follows (0)."""
+        row = self._db.execute("SELECT hash FROM journal WHERE seq = ?", (seq,)).fetchone()
+        if row is not None:
+            return bytes(row[0])
+        pruned, digest = self._checkpoint()
+        return digest if seq == pruned else None
+
+    def prune(self, until: int) -> None:
+        """Let go of the entries up to `until`, and enter what the next one follows. Never of the newest."""
+        digest = self.hash_of(until)
+        if digest is None or until >= self.head()[0]:
+            raise ValueError(f"entry {until} can't be pruned")
+        self.append("checkpoint", seq=until, hash=digest.hex())
+        self._db.execute("DELETE FROM journal WHERE seq <= ?", (until,))
+
+    def _checkpoint(self) -> tuple[int, bytes]:
+        """Number and hash of the last entry that was pruned; of the beginning, if none was."""
+        row = self._db.execute("SELECT min(seq) FROM journal").fetchone()
+        last = self.last_of_kind("checkpoint") if row[0] not in (None, 1) else None
+        return (last.body["seq"], bytes.fromhex(last.body["hash"])) if last else (0, GENESIS)
+
+    def entries(self, since: int = 0, *, until: int | None = None) -> Iterator[Entry]:
         """The entries in order, from after sequence number `since`. Raises ValueError at one that can't be read."""
-        return self._select("WHERE seq > ? ORDER BY seq", (since,))
+        return self._select("WHERE seq > ? AND seq <= ? ORDER BY seq", (since, _LAST if until is None else until))
 
     def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Entry]:
         for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows(where, values):
             yield Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
 
-    def of_kind(self, kind: str) -> Iterator[Entry]:
-        """The entries of one kind, in order. Reads the whole journal: for rare questions."""
-        return (entry for entry in self._select("WHERE kind = ? ORDER BY seq", (kind,)))
+    def of_kind(self, kind: str, since: int = 0) -> Iterator[Entry]:
+        """The entries of one kind after `since`, in order. Reads all the journal from there: for rare questions."""
+        return (entry for entry in self._select("WHERE kind = ? AND seq > ? ORDER BY seq", (kind, since)))
+
+    def latest_of_kind(self, kind: str) -> Iterator[Entry]:
+        """The entries of one kind, newest first. As `of_kind`, unless the wanted one is among the last ones."""
+        return self._select("WHERE kind = ? ORDER BY seq DESC", (kind,))
 
     def last_of_kind(self, kind: str) -> Entry | None:
-        """The newest entry of one kind. As `of_kind`, unless it's among the last ones."""
-        return next(self._select("WHERE kind = ? ORDER BY seq DESC LIMIT 1", (kind,)), None)
+        """The newest entry of one kind."""
+        return next(self.latest_of_kind(kind), None)
 
     def broken_link(self) -> int | None:
         """Sequence number of the first entry whose hash doesn't follow from the one before, or None."""
@@ -83,15 +114,20 @@ class Journal:
     def follow(self, after: tuple[int, bytes] | None, limit: int) -> tuple[tuple[int, bytes] | None, int | None]:
         """Follow at most `limit` links (-1: all) from after an entry, by its number and hash; None is the beginning.
 
+        Where the beginning was pruned, that is the checkpoint.
+
         The last entry that follows from the one before, and the number of the first one that doesn't, if one was met.
         """
         reached = after
-        last, previous = after or (0, _GENESIS)
-        expected = last + 1 if after else None
+        last, previous = after or (0, GENESIS)
+        expected = last + 1
         rows = self._rows("WHERE seq > ? ORDER BY seq LIMIT ?", (last, limit))
         for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in rows:
-            if expected not in (None, seq):
-                return reached, int(seq)
+            if expected != seq:
+                # What was pruned since may be more than what was reached before.
+                pruned, previous = self._checkpoint()
+                if pruned != seq - 1 or reached is not after:
+                    return reached, int(seq)
             try:
                 follows = digest == _link(
                     previous, Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
@@ -121,16 +157,11 @@ class Journal:
                 entry.boot,
                 entry.mono_ns,
                 entry.kind,
-                _canonical(entry.body),
+                canonical(entry.body),
                 _link(previous, entry),
             ),
         )
 
 
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
 def _link(previous: bytes, entry: Entry) -> bytes:
-    content = [entry.seq, entry.epoch, entry.at_ns, entry.boot, entry.mono_ns, entry.kind, entry.body]
-    return hashlib.sha256(previous + _canonical(content).encode()).digest()
+    return link(previous, entry.content)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, get_args
 
+from agent.contract.custody import Stretch
 from agent.ledger.census import Census
 from agent.ledger.database import Database, LedgerDamaged
 from agent.ledger.journal import Entry, Journal
@@ -100,9 +101,9 @@ class Ledger(Queries):
         """Sequence number and hash of the newest journal entry."""
         return self._journal.head()
 
-    def entries(self, since: int = 0) -> Iterator[Entry]:
-        """The journal in order, from after sequence number `since`."""
-        return self._journal.entries(since)
+    def entries(self, since: int = 0, *, until: int | None = None) -> Iterator[Entry]:
+        """The journal in order, from after sequence number `since`, and up to `until` if that is given."""
+        return self._journal.entries(since, until=until)
 
     def first(self) -> int:
         """Sequence number of the oldest journal entry that is here."""
@@ -118,6 +119,15 @@ class Ledger(Queries):
     def broken_link(self) -> int | None:
         """Sequence number of the first journal entry whose hash doesn't follow from the one before, or None."""
         return self._journal.broken_link()
+
+    def hash_of(self, seq: int) -> bytes | None:
+        """The hash of an entry, or of the last one that was pruned; None when it isn't here. 0 is the beginning."""
+        return self._journal.hash_of(seq)
+
+    def last_manifest(self) -> Entry | None:
+        """The newest entry that says a manifest of this epoch is in the store. Reads the whole journal if none does."""
+        epoch = self.epoch()
+        return next((entry for entry in self._journal.latest_of_kind("manifest") if entry.body["epoch"] == epoch), None)
 
     def now_ns(self) -> int:
         """Wall time by what is known of this boot; the machine's own clock may be wrong where the store's was right."""
@@ -217,6 +227,20 @@ class Ledger(Queries):
             self._journal.append(state, run=name.run, seq=name.seq, reason=reason)
             return True
 
+    def erase(self, order: str, names: Sequence[SegmentName], why: str) -> None:
+        """Enter that people had these recordings erased, uploaded or not. Their files may go only after this."""
+        with self.transaction():
+            self._db.executemany(
+                "UPDATE segments SET state = 'erased', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
+                [(why, self.now_ns(), name.run, name.seq) for name in names],
+            )
+            self._journal.append("erasure", id=order, segments=[[name.run, name.seq] for name in names], why=why)
+
+    def erasures(self, since: int = 0) -> list[tuple[str, str, list[SegmentName]]]:
+        """The orders to erase that were carried out after entry `since`: id, why, and which recordings they meant."""
+        found = (entry.body for entry in self._journal.of_kind("erasure", since))
+        return [(body["id"], body["why"], [SegmentName(run, seq) for run, seq in body["segments"]]) for body in found]
+
     def empty(self, name: SegmentName) -> None:
         """Enter that a segment was begun but held nothing. Its file may go only after this."""
         with self.transaction():
@@ -293,23 +317,61 @@ class Ledger(Queries):
 
     # What the courier writes.
 
-    def fix_key(self, name: SegmentName, key: str, clock: ClockState) -> None:
-        """Fix the object key of a segment, before the first attempt and for ever. A key that is there stays."""
+    def fix_key(self, name: SegmentName, key: str, clock: ClockState, *, pending: bool = False) -> bool:
+        """Fix the object key of a segment, before the first attempt and for ever. A key that is there stays.
+
+        False: none was fixed now. With `pending` none is for one that was erased or given up meanwhile.
+        """
         with self.transaction():
             changed = self._db.execute(
-                "UPDATE segments SET key = ?, key_clock = ? WHERE run = ? AND seq = ? AND key IS NULL",
-                (key, clock, name.run, name.seq),
+                "UPDATE segments SET key = ?, key_clock = ? WHERE run = ? AND seq = ? AND key IS NULL "
+                "AND (state = 'pending' OR NOT ?)",
+                (key, clock, name.run, name.seq, pending),
             )
             if changed.rowcount:
                 self._journal.append("keyed", run=name.run, seq=name.seq, key=key, clock=clock)
+            return bool(changed.rowcount)
 
     def acknowledge(self, name: SegmentName, how: str) -> None:
-        """Enter that the store verifiably holds this segment. Also for one that was evicted meanwhile."""
+        """Enter that the store verifiably holds this segment. Also of one evicted; what was erased stays so."""
         with self.transaction():
             self._journal.append("acknowledged", run=name.run, seq=name.seq, how=how)
             self._db.execute(
-                "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
+                "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? "
+                "WHERE run = ? AND seq = ? AND state != 'erased'",
                 (how, self.now_ns(), name.run, name.seq),
+            )
+
+    def manifested(self, stretch: Stretch, key: str, sha256: str) -> None:
+        """Enter that the store verifiably holds the manifest of a stretch of this journal, or of an earlier one."""
+        with self.transaction():
+            self._journal.append(
+                "manifest", epoch=stretch.epoch, first=stretch.first, last=stretch.last, key=key, sha256=sha256
+            )
+
+    def entombed(self, order: str, key: str, sha256: str) -> None:
+        """Enter that the store verifiably holds the tombstone of an order to erase."""
+        with self.transaction():
+            self._journal.append("tombstone", id=order, key=key, sha256=sha256)
+
+    def tombstones(self, since: int = 0) -> set[str]:
+        """The orders to erase whose tombstones the store took, entered after `since`."""
+        return {entry.body["id"] for entry in self._journal.of_kind("tombstone", since)}
+
+    def prune(self, until: int) -> None:
+        """Let go of the journal up to an entry, and of what it told and isn't here any more. A checkpoint stays."""
+        with self.transaction():
+            gone = [entry for entry in self.entries(until=until) if entry.kind in ("sealed", "gap")]
+            self._journal.prune(until)
+            self._db.executemany(
+                "DELETE FROM segments WHERE run = ? AND seq = ? "
+                "AND NOT present AND id < (SELECT max(id) FROM segments)",
+                [(entry.body["run"], entry.body["seq"]) for entry in gone if entry.kind == "sealed"],
+            )
+            self._db.execute(
+                "DELETE FROM gaps WHERE id < (SELECT max(id) FROM gaps) "
+                "AND id IN (SELECT id FROM gaps ORDER BY id LIMIT ?)",
+                (sum(entry.kind == "gap" for entry in gone),),
             )
 
     # What both count.

@@ -199,6 +199,11 @@ def _repeat(entry: Entry, away: Ledger, home: Root) -> None:
         ledger.gap(Gap(body["of"], body["begin_ns"], body["end_ns"], body["reason"], body.get("previous")))
     elif entry.kind in ("command", "button"):
         ledger.note(cast("NoteKind", entry.kind), body)
+    elif entry.kind == "erasure":
+        names = [SegmentName(run, seq) for run, seq in body["segments"]]
+        ledger.erase(body["id"], names, body["why"])
+        for name in names:
+            home.retention.remove(name)
     elif "run" in body and entry.kind != "direct":
         _repeat_for(SegmentName(body["run"], body["seq"]), entry.kind, body, away, home)
 

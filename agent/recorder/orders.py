@@ -20,13 +20,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from agent.contract.commands import REASONS, Command, Refusal, judge, target_of
-from agent.contract.keys import timestamp
+from agent.contract.keys import moment, timestamp
 from agent.mailbox import Mailbox
+from agent.recorder.erasing import Erased, Erasure
 from agent.recorder.keeper import Keeper
 from agent.recorder.light import Keeping
 from agent.recorder.quiet import (
@@ -45,12 +46,12 @@ from agent.recorder.quiet import (
 from agent.recorder.standing import Standing, remembered
 from agent.recorder.vitals import Noted, Vitals
 from agent.settings import Settings
-from agent.units import NS_PER_S
+from agent.units import NS_PER_S, Duration
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-ABLE: Final = frozenset({"pause", "resume", "mute", "restart"})
+ABLE: Final = frozenset({"pause", "resume", "mute", "erase", "restart"})
 """What every recorder can do; `identify` takes a light."""
 
 _REST_S: Final = 5.0
@@ -77,6 +78,10 @@ class Hands:
     """Shows for so many minutes which kiosk this is."""
     lit: Callable[[], bool]
     """Whether there is a light that can."""
+    erase: Callable[[Erasure], None]
+    """Has it carried out by whoever may touch the recordings."""
+    erased: Callable[[str], Erased | None]
+    """What became of that order on the card; None as long as nothing did."""
 
 
 @dataclass(slots=True)
@@ -240,6 +245,8 @@ class Orders:
         log.info("%s by command: %s", "not obeyed" if refused else "ordered", judged.verb)
         if entry is not None:
             self._vitals.noted.append(entry)
+        if judged.verb == "erase":
+            self._hands.erase(_erasure(judged, now))
         self._doing = _Doing(judged, entry, standing, now.monotonic_ns, silencing, refused)
         self._keeper.keep(standing)
 
@@ -258,25 +265,30 @@ class Orders:
         failed = not kept and not self._keeper.trying
         heard = doing.command.verb in ("pause", "mute") and self._vitals.microphone not in ("paused", "muted")
         late = self._clock.monotonic_ns() - doing.since_ns > _PATIENCE_NS
-        if not late and (heard or not entered or not (kept or failed)):
+        erasing = doing.command.verb == "erase" and self._hands.erased(doing.command.id) is None
+        if not late and (heard or erasing or not entered or not (kept or failed)):
             return
         self._doing = None
         if not doing.holds:
             self._standing = doing.standing
-        if doing.refused is not None:
-            text = f"it {REASONS[doing.refused][0]}"
-            self._reply(doing.command.id, {"ok": False, "error": doing.refused, "text": text, "output": self._output()})
-            return
-        if heard:
-            text = "the microphone could not be closed yet; it will be as soon as it answers"
-            self._reply(doing.command.id, {"ok": False, "error": "failed", "text": text, "output": None})
-            return
         text = "" if kept and entered else "the card doesn't take it: it survives a restart, but no power cut"
-        self._reply(doing.command.id, {"ok": True, "error": None, "text": text, "output": self._output()})
+        if doing.refused is not None:
+            self._answer(doing, doing.refused, f"it {REASONS[doing.refused][0]}")
+        elif heard:
+            self._answer(doing, "failed", "the microphone could not be closed yet; it will be as soon as it answers")
+        elif erasing:
+            self._answer(doing, "failed", "the card doesn't answer yet; what lies there is erased as soon as it does")
+        else:
+            self._answer(doing, None, text)
         if doing.command.verb == "restart":
             self._hands.restart()
         elif doing.command.verb == "identify":
             self._hands.identify(doing.command.args.get("minutes", 1))
+
+    def _answer(self, doing: _Doing, error: str | None, text: str) -> None:
+        erased = self._hands.erased(doing.command.id)
+        output = self._output() if erased is None else asdict(erased)
+        self._reply(doing.command.id, {"ok": error is None, "error": error, "text": text, "output": output})
 
     def _output(self) -> dict[str, Any]:
         quiet, now = self.quiet(), self.now()
@@ -307,3 +319,11 @@ def _entry(command: Command, payload: bytes) -> Noted:
     sha256 = hashlib.sha256(payload).hexdigest()
     body = {"id": command.id, "key": command.key, "verb": command.verb, "args": dict(command.args), "sha256": sha256}
     return Noted("command", body)
+
+
+def _erasure(command: Command, now: Moment) -> Erasure:
+    """What a command to erase is about. Nothing that is yet to be heard."""
+    args, now_ns = command.args, now.wall_ns or 0
+    to_ns = min(moment(args["to"]), now_ns) if "to" in args else now_ns
+    from_ns = moment(args["from"]) if "from" in args else now_ns - Duration.parse(args["last"]).ns
+    return Erasure(command.id, from_ns, to_ns, args.get("reason", ""))

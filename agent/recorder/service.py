@@ -79,7 +79,15 @@ class RecorderService:
             # The writer's turns are 2 s apart while nothing is heard: too long for a switch of paths.
             self._paths.look,
         )
-        hands = Hands(self._capture.wake, self._restart, self._identify, lambda: self._panel.lit)
+        erasures = self._paths.erasures
+        hands = Hands(
+            hush=self._capture.wake,
+            restart=self._restart,
+            identify=self._identify,
+            lit=lambda: self._panel.lit,
+            erase=erasures.order,
+            erased=erasures.done.get,
+        )
         self._orders = Orders(settings, clock, self._vitals, self._runtime, hands)
         self._panel = Panel(settings.gpio, self._runtime, clock, self._orders, self._current, self._schedule_allows)
 

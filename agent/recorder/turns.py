@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from agent.recorder.erasing import Erasures
 from agent.recorder.ring import Ring
 from agent.recorder.root import Root
 from agent.recorder.succession import CARD_ERRORS, Succession
@@ -20,8 +21,11 @@ _CLOCK_CHECK_NS: Final = 5 * NS_PER_S
 class Turns:
     """Makes writers for one ring and has them write; both paths' threads share it."""
 
-    def __init__(self, ring: Ring, clock: Clock, vitals: Vitals, turned: Callable[[], None]) -> None:
+    def __init__(
+        self, ring: Ring, clock: Clock, vitals: Vitals, erasures: Erasures, turned: Callable[[], None]
+    ) -> None:
         """`turned` is called after each turn, and when another writer has begun."""
+        self._erasures = erasures
         self._ring = ring
         self._clock = clock
         self._vitals = vitals
@@ -47,6 +51,7 @@ class Turns:
                     checked_ns = now_ns
                     self._vitals.boot = timekeeper.check()
                 between()
+                self._erasures.step(root, writer)
             except CARD_ERRORS as error:
                 raise writer.failed(error) from error
             self._turned()

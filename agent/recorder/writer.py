@@ -100,6 +100,17 @@ class Writer:
             raise self.failed(error) from error
         return True
 
+    def closed_before(self, wall_ns: int) -> bool:
+        """Whether everything heard before then is sealed, or never will be; what is open is sealed for it.
+
+        False while some of it is still on its way. Raises CARD_ERRORS.
+        """
+        if not self._intake.has_come_to(wall_ns - self._vitals.boot.offset_ns, self._clock.monotonic_ns()):
+            return False
+        if self._run is not None:
+            self._run.seal()
+        return True
+
     # One writer after the other.
 
     def failed(self, cause: Exception) -> CardFailed:

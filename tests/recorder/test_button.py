@@ -68,7 +68,14 @@ class Room:
         self.vitals = Vitals(microphone="recording", storage="recording")
         self.vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "synchronised")
         self.hushed = 0
-        hands = Hands(self._hush, lambda: None, self._identify, lambda: self.panel.lit)
+        hands = Hands(
+            hush=self._hush,
+            restart=lambda: None,
+            identify=self._identify,
+            lit=lambda: self.panel.lit,
+            erase=lambda _: None,
+            erased=lambda _: None,
+        )
         self.orders = Orders(self.settings, clock, self.vitals, self.runtime, hands)
         self.panel = Panel(self.settings.gpio, self.runtime, clock, self.orders, self.state, lambda: True)
         self.orders.remember()

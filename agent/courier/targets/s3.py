@@ -59,6 +59,7 @@ _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _PASSING_CODES = frozenset(
     {"RequestTimeout", "IncompleteBody", "SlowDown", "Throttling", "ThrottlingException", "OperationAborted"}
 )
+_TYPES = {"flac": "audio/flac", "json": "application/json"}
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 _FULL = 507
 
@@ -116,7 +117,7 @@ class S3Target:
                         Key=outgoing.key,
                         Body=body,
                         ChecksumSHA256=digest,
-                        ContentType="audio/flac" if outgoing.key.endswith(".flac") else "application/octet-stream",
+                        ContentType=_TYPES.get(outgoing.key.rpartition(".")[2], "application/octet-stream"),
                         Metadata=dict(outgoing.metadata),
                         **condition,
                     )
