@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -151,6 +152,55 @@ def command(
             # Also after Ctrl-C, or when the connection is lost: what was sent can't be called back.
             status = commanding.report(errands, waited=wait > 0, as_json=as_json)
     raise typer.Exit(status)
+
+
+@app.command(epilog=_example("verify s3://bucket/prefix --enrolment enrolled/ --heads heads.txt"))
+def verify(
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="s3://bucket/prefix, or a directory.")],
+    enrolment: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="What `kiosk-recorder enrol` printed, or a directory of such; repeat it."),
+    ],
+    heads: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="What `kiosk-fleet heads` collected; repeat it.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="SITE/DEVICE", help="Only this one.")] = "",
+    read: Annotated[bool, typer.Option("--read", help="Read every object, whatever the store attests.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Only names and sizes: contents aren't proved.")] = False,
+    endpoint_url: Annotated[str, typer.Option(metavar="URL", help="Of an S3-compatible store; else AWS.")] = "",
+    region: Annotated[str, typer.Option(metavar="NAME", help="Of the bucket; else boto3's own.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Prove from the store that nothing is missing, altered, added or reordered, and up to when.
+
+    Exit status: 0 all is there, 1 something isn't as it should be, 2 could not look.
+    """
+    from fleet import auditing
+
+    how = auditing.How(read=read, fast=fast)
+    store = auditing.open_store(place, endpoint_url, region)
+    audit = auditing.Audit(store, enrolment, heads or [], device)
+    raise typer.Exit(audit.run(how, as_json=as_json))
+
+
+@app.command(epilog=_example("heads --out heads.txt"))
+def heads(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Lines are appended.")],
+    broker: BrokerUrl = "",
+    ca: Authority = None,
+    cert: Certificate = None,
+    cert_key: CertificateKey = None,
+    username: Username = "",
+    password_file: PasswordFile = None,
+) -> None:
+    """Keep where every kiosk's journal stands now, for `verify --heads`.
+
+    Run it now and then: what a kiosk has said can't be taken back by who changes the store later.
+    """
+    from fleet.heads import collect
+
+    with Line(address(broker, ca, cert, cert_key, username, password_file)) as line:
+        complain(f"kept {counted(collect(line, out), 'head')} in {out}")
 
 
 def _addressed(words: list[str], *, to_many: bool) -> tuple[str, str, list[str]]:

@@ -12,6 +12,9 @@ from datetime import UTC, datetime, timedelta
 META_VERSION = "1"
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
+_KEY = re.compile(
+    r"[0-9]{8}T[0-9]{6}Z_(?P<run>[0-9a-f]{12})_(?P<seq>[0-9]{6,18})_(?P<sha256>[0-9a-f]{16})\.flac(?:\.age)?"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -61,6 +64,12 @@ class Recording:
             "kr-truncated": "true" if self.truncated else "false",
             "kr-meta-version": META_VERSION,
         }
+
+
+def recording_of(key: str) -> tuple[str, int, str] | None:
+    """Run, number and the first digits of the content's hash, as a recording's key tells them; None for another key."""
+    match = _KEY.fullmatch(key.rpartition("/")[2])
+    return None if match is None else (match["run"], int(match["seq"]), match["sha256"])
 
 
 def timestamp(wall_ns: int) -> str:

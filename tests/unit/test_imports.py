@@ -14,8 +14,8 @@ PACKAGES = ("agent", "hw", "fleet")
 
 ONLY_IN = {
     "alsaaudio": {"hw.alsa"},
-    "boto3": {"agent.courier.targets.s3"},
-    "botocore": {"agent.courier.targets.s3", "agent.courier.targets.signing"},
+    "boto3": {"agent.courier.targets.s3", "fleet.bucket"},
+    "botocore": {"agent.courier.targets.s3", "agent.courier.targets.signing", "fleet.bucket"},
     "gpiozero": {"hw.gpio"},
     "nacl": {"agent.contract.signed"},
     "openfeature": {"agent.contract.flagd"},

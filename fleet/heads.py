@@ -1,0 +1,138 @@
+"""Heads that an admin collected: what kiosks said over MQTT of where their journals stood.
+
+A line each, as `mosquitto_sub -v -t 'kiosk/v1/+/+/telemetry'` prints them and `kiosk-fleet heads` writes them: the
+topic, a blank, and telemetry as JSON, of which `ts` and `custody_head` count.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.contract.custody import Head
+from agent.contract.messages import ROOT
+from agent.errors import KioskError
+from fleet.broker import Line
+
+TELEMETRY: Final = f"{ROOT}/+/+/telemetry"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One head, whose it is and when it was said."""
+
+    site: str
+    device: str
+    said: str
+    head: Head
+
+
+def read(lines: Iterable[str], place: str) -> Iterator[Seen]:
+    """The heads in such lines; other topics are passed over. Raises KioskError for what isn't such a line."""
+    for number, line in enumerate(lines, 1):
+        topic, _, payload = line.strip().partition(" ")
+        parts = topic.split("/")
+        if not line.strip() or (len(parts) != 5 and topic.startswith("kiosk/")) or parts[-1:] != ["telemetry"]:
+            if line.strip() and not topic.startswith("kiosk/"):
+                raise _unreadable(place, number)
+            continue
+        try:
+            told = json.loads(payload)
+            text = told["custody_head"]
+            head = Head.parse(text) if text is not None else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise _unreadable(place, number) from error
+        if head is not None:
+            yield Seen(parts[2], parts[3], str(told.get("ts", "")), head)
+
+
+def _unreadable(place: str, number: int) -> KioskError:
+    return KioskError(
+        "read heads",
+        place=f"{place}, line {number}",
+        cause="it isn't a topic and its telemetry",
+        hint="`kiosk-fleet heads` writes such a file, or mosquitto_sub -v -t 'kiosk/v1/+/+/telemetry'",
+    )
+
+
+class Heads:
+    """The heads of all kiosks that their keys vouch for, in a temporary database on disk. Close it; nothing stays."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2048;"
+            "CREATE TABLE heads (device TEXT, epoch TEXT, seq INTEGER, digest TEXT, manifested INTEGER, said TEXT,"
+            " PRIMARY KEY (device, epoch, seq, digest, manifested)) WITHOUT ROWID;"
+            "CREATE TABLE strangers (device TEXT, said TEXT)"
+        )
+        self.unsigned = 0
+        """Heads that nobody vouches for: they don't count."""
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._db.close()
+
+    def add(self, seen: Seen, keys: Collection[str]) -> None:
+        """Take in a head of a device that has these keys."""
+        head, device = seen.head, f"{seen.site}/{seen.device}"
+        if not head.signature:
+            self.unsigned += 1
+        elif any(head.is_of(seen.site, seen.device, key) for key in keys):
+            told = (device, head.epoch, head.seq, head.digest, head.manifested, seen.said)
+            self._db.execute("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, ?, ?)", told)
+        else:
+            self._db.execute("INSERT INTO strangers VALUES (?, ?)", (device, seen.said))
+
+    def of(self, device: str, epoch: str) -> Iterator[tuple[int, str, str]]:
+        """Number, hash and time of what was said of an epoch's entries, in their order."""
+        return self._db.execute(
+            "SELECT seq, digest, said FROM heads WHERE device = ? AND epoch = ? ORDER BY seq", (device, epoch)
+        )
+
+    def manifested(self, device: str) -> dict[str, tuple[int, str]]:
+        """By epoch up to which entry the store had manifests, and when that was said first."""
+        rows = self._db.execute(
+            "SELECT epoch, max(manifested), min(said) FROM heads h WHERE device = ?1 AND manifested = "
+            "(SELECT max(manifested) FROM heads WHERE device = ?1 AND epoch = h.epoch) GROUP BY epoch",
+            (device,),
+        )
+        return {epoch: (seq, said) for epoch, seq, said in rows}
+
+    def newest(self, device: str, epoch: str) -> tuple[int, str] | None:
+        """The last entry that was told of, and when."""
+        row = self._db.execute(
+            "SELECT max(seq), min(said) FROM heads WHERE device = ?1 AND epoch = ?2 AND seq = "
+            "(SELECT max(seq) FROM heads WHERE device = ?1 AND epoch = ?2)",
+            (device, epoch),
+        ).fetchone()
+        return None if row is None or row[0] is None else (int(row[0]), str(row[1]))
+
+    def strangers(self, device: str) -> list[str]:
+        """When somebody else's heads were said in a device's name; the first ten."""
+        rows = self._db.execute("SELECT said FROM strangers WHERE device = ? ORDER BY said LIMIT 10", (device,))
+        return [said for (said,) in rows]
+
+
+def collect(line: Line, out: Path) -> int:
+    """Append what the broker keeps of every kiosk to a file; how many heads. Raises KioskError."""
+    kept = line.retained(TELEMETRY)
+    lines = []
+    for topic, payload in sorted(kept.items()):
+        try:
+            told = json.loads(payload)
+            lines.append(f"{topic} {json.dumps({'ts': told['ts'], 'custody_head': told['custody_head']})}\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    try:
+        with out.open("a") as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise KioskError(
+            "write heads", place=str(out), cause=error.strerror or str(error), hint="name another place by --out"
+        ) from error
+    return len(lines)
