@@ -183,6 +183,35 @@ def verify(
     raise typer.Exit(audit.run(how, as_json=as_json))
 
 
+@app.command("erase-apply", epilog=_example("erase-apply s3://bucket/prefix --device north/room-12 --dry-run"))
+def erase_apply(
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="s3://bucket/prefix, or a directory.")],
+    device: Annotated[str, typer.Option(metavar="SITE/DEVICE", help="Only this one.")] = "",
+    enrolment: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Only tombstones that these devices signed; as for verify; repeat it."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    endpoint_url: Annotated[str, typer.Option(metavar="URL", help="Of an S3-compatible store; else AWS.")] = "",
+    region: Annotated[str, typer.Option(metavar="NAME", help="Of the bucket; else boto3's own.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Remove from the store what was erased on the kiosks, with your credentials.
+
+    Reads their tombstones. Exit status: 0 nothing of it is left, 1 something had to stay, 2 could not look.
+    """
+    from fleet import erasing
+
+    store = erasing.open_store(place, endpoint_url, region)
+    found = list(erasing.graves(store, device, enrolment))
+    there = sum(grave.fate == "present" for grave in found)
+    if there and not (dry_run or yes):
+        _ask(f"remove {counted(there, 'recording')} from {place}", "nothing was removed")
+    told = found if dry_run else [erasing.removed(store, grave) for grave in found]
+    raise typer.Exit(erasing.report(told, as_json=as_json))
+
+
 @app.command(epilog=_example("heads --out heads.txt"))
 def heads(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Lines are appended.")],
@@ -216,13 +245,13 @@ def _addressed(words: list[str], *, to_many: bool) -> tuple[str, str, list[str]]
     return words[0], words[1], words[2:]
 
 
-def _ask(what: str) -> None:
+def _ask(what: str, otherwise: str = "nothing was sent") -> None:
     """Go on only when a person says yes. Raises KioskError."""
     if sys.stdin.isatty():
         complain(f"{what}? Type yes to go on.")
         if sys.stdin.readline().strip().lower() in ("yes", "y"):
             return
-    raise KioskError("command", cause=f"nobody confirmed: {what}", hint="say --yes; nothing was sent")
+    raise KioskError("go on", cause=f"nobody confirmed: {what}", hint=f"say --yes; {otherwise}")
 
 
 def main() -> NoReturn:
