@@ -61,7 +61,6 @@ class Shelf:
         self,
         *segments: tuple[str, int, str | None],
         device: str = "room-12",
-        order: str = ID,
         seed: bytes | None = None,
     ) -> None:
         tombstone = Tombstone("north", "room-12", ID, "2026-03-01T08:00:00Z", "asked by the patient", list(segments))
@@ -70,14 +69,17 @@ class Shelf:
 
     def apply(self, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "fleet.cli", "erase-apply", self.place, "--endpoint-url", self.bucket.store.url]
-            + list(options),
+            [sys.executable, "-m", "fleet.cli", "erase-apply", self.place, *self.address, *options],
             env=os.environ | self.bucket.store.admin.environment,
             capture_output=True,
             text=True,
             check=False,
             cwd=ROOT,
         )
+
+    @property
+    def address(self) -> list[str]:
+        return ["--endpoint-url", self.bucket.store.url]
 
     @property
     def place(self) -> str:
