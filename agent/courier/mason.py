@@ -61,6 +61,8 @@ class Mason:
             )
             if waiting is None:
                 return False
+            if self._is_damaged(waiting):
+                return True
             outgoing = self._outgoing(waiting)
             outcome, _ = self._worker.bring(outgoing)
             arrived = outcome in ("stored", "already_there")
@@ -77,6 +79,16 @@ class Mason:
             return False
         self._told = False
         return arrived
+
+    def _is_damaged(self, name: str) -> bool:
+        """Whether a document isn't what was signed; then it's gone, and the journal is read again from the start."""
+        path = self._directory / name
+        if self._pen.public is None or self._pen.wrote("tombstone", path.read_bytes()):
+            return False
+        log.error("%s is damaged and not uploaded; it is made anew", path)
+        path.unlink()
+        self._read = ("", 0)
+        return True
 
     def _make(self, ledger: Ledger) -> None:
         epoch, head = ledger.epoch(), ledger.head()[0]
