@@ -229,14 +229,14 @@ def open_(
     raise typer.Exit(open_recordings(Wish(files or [], run, out, force, over_gaps, config), as_json=as_json))
 
 
-@app.command(epilog=_example("enrol --out room-12.json"))
+@app.command(epilog=_example("enrol -o room-12.json"))
 def enrol(
     config: ConfigFile = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else standard output.")] = None,
 ) -> None:
     """Make this device's signing key and tell its public half.
 
-    The key stays here and is never replaced. The file is for the admin: `kiosk-fleet verify --enrolment` goes by it.
+    The key stays here and is never replaced. The file is for the admin: `kiosk-fleet verify` goes by it.
     """
     from agent.commands.enrolling import enrol as command
     from agent.config import load

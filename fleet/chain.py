@@ -31,6 +31,16 @@ _MISREAD: Final = (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowE
 
 
 @dataclass(slots=True)
+class Span:
+    """From when to when manifests follow each other without a hole, by clocks that were right."""
+
+    first: int
+    """The entry it begins with."""
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(slots=True)
 class Epoch:
     """One ledger's life, as far as it is told."""
 
@@ -44,8 +54,8 @@ class Epoch:
     """Whether everything up to there is told."""
     until: str = ""
     """When the last manifest was made up to which everything is told; "" when even the first one is missing."""
-    made_ns: list[int] = field(default_factory=list)
-    """When its first and its last manifest were made, by a clock that was right."""
+    spans: list[Span] = field(default_factory=list)
+    """Times of which everything is told."""
     promised: int = 0
     """Up to which entry the journal itself says that the store had manifests."""
     heads: Iterator[tuple[int, str, str]] = field(default_factory=lambda: iter(()))
@@ -113,6 +123,7 @@ class Chain:
     def _take_in(self, found: Found, manifest: Manifest, made_ns: int) -> None:
         stretch = manifest.stretch
         epoch = self._epoch(stretch.epoch, found)
+        hole = stretch.first > epoch.reached + 1
         if not self._joins(epoch, found, manifest):
             return
         digest, expected = manifest.before, stretch.first
@@ -132,7 +143,9 @@ class Chain:
         if epoch.whole:
             epoch.until = manifest.made
         if manifest.clock != "unsynchronised":
-            epoch.made_ns = [epoch.made_ns[0] if epoch.made_ns else made_ns, made_ns]
+            if not epoch.spans or hole:
+                epoch.spans.append(Span(stretch.first, made_ns, made_ns))
+            epoch.spans[-1].end_ns = made_ns
 
     def _joins(self, epoch: Epoch, found: Found, manifest: Manifest) -> bool:
         """Whether a manifest tells more than those before it; what is wrong between them is found.
@@ -222,11 +235,11 @@ class Chain:
     def covers(self, stored_ns: int, margin_ns: int) -> bool:
         """Whether manifests tell of everything that came to the store then.
 
-        Between two epochs a ledger was lost, and with it, perhaps, what it knew of the last hour.
+        Not where a manifest is missing, nor between two epochs: the lost ledger's last hour may be told nowhere.
         """
-        told = sorted(epoch.made_ns for epoch in self.epochs.values() if epoch.made_ns)
-        before_all = bool(told) and stored_ns < told[0][0]
-        return before_all or any(first <= stored_ns <= last - margin_ns for first, last in told)
+        spans = sorted((span for epoch in self.epochs.values() for span in epoch.spans), key=lambda span: span.begin_ns)
+        before_all = bool(spans) and spans[0].first == 1 and stored_ns < spans[0].begin_ns
+        return before_all or any(span.begin_ns <= stored_ns <= span.end_ns - margin_ns for span in spans)
 
 
 def _nanoseconds(iso: str) -> int:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from agent.contract.custody import DIRECTORY, Enrolment
 from agent.contract.keys import device_prefix, recording_of
+from agent.contract.names import is_name
 from agent.errors import KioskError
 from agent.units import NS_PER_S
 from fleet.chain import Chain
@@ -87,7 +88,8 @@ def enrolments(places: Iterable[Path]) -> dict[tuple[str, str], set[str]]:
 def strangers(store: Store, known: Mapping[tuple[str, str], object]) -> list[str]:
     """Devices that are in the store and not enrolled, as "site/device"."""
     prefix = f"{store.prefix}/" if store.prefix else ""
-    found = [(site, device) for site in store.below(prefix) for device in store.below(f"{prefix}{site}/")]
+    sites = filter(is_name, store.below(prefix))
+    found = [(site, device) for site in sites for device in filter(is_name, store.below(f"{prefix}{site}/"))]
     return [f"{site}/{device}" for site, device in found if (site, device) not in known]
 
 

@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 _SPOOL_POLL_S = 0.5
 _GOODBYE_S = 1.0
+_ATTEMPTS = 4
+"""For a manifest in one go: then it waits for its next turn."""
 
 
 class CourierService:
@@ -187,7 +189,8 @@ class CourierService:
 
     def _in_custody(self, target: Target, pace: Pace, lines: Lines) -> tuple[Settings, Layout, str, Worker, Pen, Clock]:
         # Its attempts aren't counted: what telemetry says of uploads is about recordings.
-        worker = Worker(target, pace, lines, Activity(self._clock), Standing(self._clock), self._clock)
+        activity, standing = Activity(self._clock), Standing(self._clock)
+        worker = Worker(target, pace, lines, activity, standing, self._clock, attempts=_ATTEMPTS)
         return self._settings, self._layout, target.prefix, worker, self._pen, self._clock
 
     def _make_reporter(self) -> Reporter:

@@ -263,11 +263,6 @@ class Ledger(Queries):
         with self.transaction():
             self._journal.append(kind, **body)
 
-    def erasure(self, order: str, names: Iterable[SegmentName], why: str) -> None:
-        """Enter that an order erased these segments everywhere, also where they were uploaded before."""
-        with self.transaction():
-            self._journal.append("erasure", id=order, segments=[[name.run, name.seq] for name in names], why=why)
-
     # What the recorder writes when it records in memory (agent.recorder.homecoming).
 
     def went_direct(self, cause: str, cut: tuple[SegmentName, int] | None) -> None:
