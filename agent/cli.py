@@ -195,6 +195,28 @@ def verify(
     raise typer.Exit(command.verify(kiosk.find(config), fast=fast, repair=repair, as_json=as_json, keys=keys or []))
 
 
+@app.command(epilog=_example('erase --last 10m --reason "asked by the patient"'))
+def erase(
+    config: ConfigFile = None,
+    last: Annotated[str | None, typer.Option(metavar="TIME", help='Everything since so long ago: "10m", "2h".')] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help='Or from then on: "08:00", "2026-03-01 08:00".')
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Until then; else until now.")] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the journal.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase recordings of a stretch of time, for ever.
+
+    Whole ones, also what is being recorded. A tombstone tells the store which of them it holds.
+    """
+    from agent.commands import erasing, kiosk
+
+    span = erasing.Span(last, begin, end)
+    raise typer.Exit(erasing.erase(kiosk.find(config), span, reason, yes=yes, as_json=as_json))
+
+
 @app.command("open", epilog=_example("open s3://clinics/north/room-12 -i KEY --from 08:00 --to 09:30 -o morning.flac"))
 def open_(
     given: Annotated[

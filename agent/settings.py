@@ -38,6 +38,9 @@ AdminKey = Annotated[str, PublicKey()]
 Recipient = Annotated[str, age.PublicKey()]
 """An age public key: "age1…" or "ssh-ed25519 …"."""
 
+GpioLine = Annotated[int, Ge(0), Le(27)]
+"""Of the Raspberry Pi's header. Line 0 isn't free: an extension board tells there what it is."""
+
 
 class _EmptyIsNone:
     """Lets a file say "" where there is no path: TOML has no null."""
@@ -249,7 +252,19 @@ class Privacy:
     __pydantic_config__: ClassVar[Any] = _SECTION
 
     mute_minutes: Annotated[int, Ge(1), Le(1440)] = 30
-    """How long a mute lasts that doesn't say."""
+    """How long a mute lasts that doesn't say, and one by the button."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpio:
+    """The light and the button for the people in the room, on the Raspberry Pi's GPIO lines (BCM numbers)."""
+
+    __pydantic_config__: ClassVar[Any] = _SECTION
+
+    led: GpioLine = 0
+    """The line of an LED that tells whether the room is recorded, such as 17; 0: there is none."""
+    button: GpioLine = 0
+    """The line of a button to ground that mutes for `privacy.mute_minutes`, such as 27; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +328,7 @@ class Settings:
     commands: Commands = field(default_factory=Commands)
     custody: Custody = field(default_factory=Custody)
     privacy: Privacy = field(default_factory=Privacy)
+    gpio: Gpio = field(default_factory=Gpio)
     flags: Flags = field(default_factory=Flags)
     export: Export = field(default_factory=Export)
     alerts: Alerts = field(default_factory=Alerts)

@@ -11,15 +11,18 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from agent.contract.alerts import Raised
 from agent.contract.messages import Severity
 from agent.contract.metrics import RecorderState
 from agent.flags import Source, Variant
 from agent.spool import replace_file
+
+_UPLOADING: Final = "uploading"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,20 @@ def read_courier_status(directory: Path) -> CourierStatus | None:
         return CourierStatus(int(found["pid"]), str(found["boot"]), ends, alerts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def mark_uploading(directory: Path) -> None:
+    """Let the recorder's light show that something is being uploaded: for the moment, so say it again. Never raises."""
+    with suppress(OSError):
+        (directory / _UPLOADING).touch()
+
+
+def uploading_mark(directory: Path) -> int:
+    """A number that changes with each `mark_uploading`: one stat."""
+    try:
+        return os.stat(f"{directory}/{_UPLOADING}").st_mtime_ns  # noqa: PTH116 (once a second for ever)
+    except OSError:
+        return 0
 
 
 def _raised(told: Mapping[str, Any]) -> Raised:

@@ -1,4 +1,4 @@
-"""A bucket, read-only. The only importer of boto3's core in `fleet/`."""
+"""A bucket. The only importer of boto3's core in `fleet/`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 18
 CONNECTIONS: Final = 16
+_REMOVING: Final = "these credentials need s3:ListBucketVersions and s3:DeleteObjectVersion; a locked object waits"
+_READING: Final = "look at --endpoint-url and at the credentials: they need s3:ListBucket and s3:GetObject here"
 
 
 class Bucket:
@@ -87,14 +89,34 @@ class Bucket:
         # A checksum of checksums, of an object that came in parts, is another thing.
         return digest.hex() if len(digest) == hashlib.sha256().digest_size else None
 
+    def remove(self, key: str) -> None:
+        with self._told(
+            key, "remove object", "these credentials need s3:ListBucketVersions and s3:DeleteObjectVersion"
+        ):
+            versions = self._versions(key)
+            for version in versions:
+                self._client.delete_object(Bucket=self._name, Key=key, VersionId=version)
+            if not versions:
+                self._client.delete_object(Bucket=self._name, Key=key)
+
+    def _versions(self, key: str) -> list[str]:
+        """Of an object in a bucket that keeps old ones: a plain removal would only hide it. Marks of removal count."""
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._name, Prefix=key)
+        return [
+            each["VersionId"]
+            for page in pages
+            for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            if each["Key"] == key and each["VersionId"] != "null"
+        ]
+
     @contextmanager
-    def _told(self, key: str) -> Iterator[None]:
+    def _told(self, key: str, operation: str = "read store", hint: str = _READING) -> Iterator[None]:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
             raise KioskError(
-                "read store",
+                operation,
                 place=f"s3://{self._name}/{key}",
                 cause=str(error),
-                hint="look at --endpoint-url and at the credentials: they need s3:ListBucket and s3:GetObject here",
+                hint=hint,
             ) from error

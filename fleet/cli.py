@@ -9,7 +9,7 @@ import typer
 
 from agent import __version__
 from agent.terminal import lead, say
-from fleet.commands import command, custody, flags, keys, rollout
+from fleet.commands import command, custody, erasing, flags, keys, rollout
 from fleet.options import PLAIN, example
 
 _DEBUG = "KIOSK_FLEET_DEBUG"
@@ -28,6 +28,9 @@ app.add_typer(
 )
 app.command("verify", epilog=example("verify s3://bucket/prefix --enrolment enrolled/ --heads heads.txt"))(
     custody.verify
+)
+app.command("erase-apply", epilog=example("erase-apply s3://bucket/prefix --device north/room-12 --dry-run"))(
+    erasing.erase_apply
 )
 app.command("heads", epilog=example("heads --out heads.txt"))(custody.heads)
 

@@ -96,7 +96,7 @@ def confirm(operation: str, what: str, *, yes: bool) -> None:
         complain(f"{what}? Type yes to go on.")
         if sys.stdin.readline().strip().lower() in ("yes", "y"):
             return
-    raise KioskError(operation, cause=f"nobody confirmed: {what}", hint="say --yes; nothing was sent")
+    raise KioskError(operation, cause=f"nobody confirmed: {what}", hint="say --yes; nothing was done")
 
 
 _OPTIONS: Final = {

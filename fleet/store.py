@@ -46,6 +46,12 @@ class Store(Protocol):
     def attested(self, key: str) -> str | None:
         """The digest that the store itself keeps of what it holds; None when it keeps none."""
 
+    def remove(self, key: str) -> None:
+        """Remove an object for ever, every version of it. One that isn't there is no error.
+
+        Raises KioskError when the store refuses: these credentials may not, or it is locked.
+        """
+
 
 def open_store(place: str, endpoint_url: str = "", region: str = "") -> Store:
     """The store that was named. Raises KioskError."""
@@ -102,6 +108,14 @@ class Folder:
 
     def attested(self, key: str) -> str | None:  # noqa: ARG002 (a store's)
         return None
+
+    def remove(self, key: str) -> None:
+        path = self._root / key
+        try:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise _told(path, error) from error
 
     def _below(self, directory: str) -> Iterator[Found]:
         try:

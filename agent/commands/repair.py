@@ -25,22 +25,25 @@ from agent.status import runtime_directory
 
 
 @contextmanager
-def alone(layout: Layout) -> Iterator[None]:
-    """Be the only one who writes this spool. Raises KioskError when a recorder runs here or there is no spool."""
+def alone(layout: Layout, operation: str = "repair spool") -> Iterator[None]:
+    """Be the only one who writes this spool, for an `operation`.
+
+    Raises KioskError when a recorder runs here or there is no spool.
+    """
     if not layout.spool.is_dir():
         raise KioskError(
-            "repair spool",
+            operation,
             place=str(layout.spool),
             cause="it does not exist",
             hint="the recorder makes it: has it ever run here, and is `spool.path` right?",
         )
-    with _as_owner(layout.spool):
+    with as_owner(layout.spool):
         layout.create()
         try:
             lock = InstanceLock(layout, "recorder")
         except KioskError as error:
             raise KioskError(
-                "repair spool",
+                operation,
                 place=str(layout.root),
                 cause=error.cause.replace("another recorder already", "a recorder"),
                 hint="stop it first (`systemctl stop kiosk-recorder`); at its next start it repairs the same by itself",
@@ -87,7 +90,7 @@ def _enter_damage(ledger: Ledger, findings: Iterable[Finding]) -> bool:
 
 
 @contextmanager
-def _as_owner(directory: Path) -> Iterator[None]:
+def as_owner(directory: Path) -> Iterator[None]:
     """Act as the user and group a directory belongs to, if this is root."""
     owner = directory.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:

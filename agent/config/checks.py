@@ -222,6 +222,13 @@ def limits_are_in_order(name: str, settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def lines_are_two(settings: Settings) -> Iterator[Mistake]:
+    """A line is a light or a button."""
+    gpio = settings.gpio
+    if gpio.led and gpio.led == gpio.button:
+        yield Mistake("gpio.button", f"is line {gpio.button}, which is the LED's", "use another line, such as 27")
+
+
 CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], ...] = (
     (zone_exists, ("device.timezone",)),
     (microphone_has_a_stable_name, ("capture.pcm",)),
@@ -247,6 +254,7 @@ CHECKS: tuple[tuple[Callable[[Settings], Iterator[Mistake]], tuple[str, ...]], .
     (places.broker_files_are_absolute, ("mqtt",)),
     (places.discovery_prefix_is_a_topic, ("mqtt.discovery_prefix",)),
     (places.metrics_go_where_they_are_looked_for, ("export.textfile", "spool.path")),
+    (lines_are_two, ("gpio",)),
     (places.custody_key_is_absolute, ("custody.key",)),
     (places.secrets_are_private, ("mqtt", "custody.key")),
     (manifests_are_in_time, ("custody.manifest_every",)),

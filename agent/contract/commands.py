@@ -11,15 +11,15 @@ for a day at most, and counts once. Courier and recorder judge it by the same pu
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from agent.contract.keys import timestamp
+from agent.contract.keys import moment, timestamp
 from agent.contract.signed import LONGEST_BYTES, Refused, opened, parsed
 from agent.contract.verbs import VERBS
 from agent.units import NS_PER_S
@@ -34,8 +34,6 @@ REMEMBERED_NS: Final = 30 * 24 * 3600 * NS_PER_S
 ID: Final = re.compile(r"[0-9a-f]{16,64}")
 """Always used with `fullmatch`."""
 
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTS: Final = frozenset({"id", "issued", "expires", "target", "verb", "args"})
 
 REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -66,7 +64,7 @@ REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "bad_arguments": ("has arguments that its verb doesn't take", "`kiosk-fleet command --help` lists them"),
         "unavailable": (
             "has a verb that this kiosk can't do",
-            "nothing: `identify` needs an LED, `upload-now` a target, `erase` a later release",
+            "nothing: `identify` needs an LED that works, `upload-now` a target",
         ),
         "unanswered": (
             "was given to the recorder, who took no notice and won't any more",
@@ -75,6 +73,10 @@ REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "interrupted": (
             "was begun, and the process ended before it could say how it went",
             "look whether it happened, then send it again if it has to be",
+        ),
+        "muted_in_room": (
+            "came while the room is muted by its button, which can't be lifted from afar",
+            "wait until the mute ends, or ask somebody in the room to hold the button for 3 s; then send it again",
         ),
         "failed": ("was tried and failed", "the text says why"),
     }
@@ -190,7 +192,7 @@ def _judged(
     verb = VERBS.get(command.verb)
     if verb is None:
         raise Refused("unknown_verb", f"no verb is called {command.verb[:40]!r}")
-    if verb.planned or verb.name not in able:
+    if verb.name not in able:
         raise Refused("unavailable", _UNAVAILABLE.get(verb.name, f"this kiosk can't do `{verb.name}`"))
     wrong = verb.wrong_with(command.args)
     if wrong is not None:
@@ -200,7 +202,6 @@ def _judged(
 
 _UNAVAILABLE: Final = {
     "identify": "this kiosk has no LED",
-    "erase": "this release can't erase yet",
 }
 
 
@@ -225,11 +226,9 @@ def _read(document: dict[str, Any], key: str) -> tuple[Command, str]:
 
 def _moment(text: object) -> int:
     """Nanoseconds since 1970. Raises Refused (`malformed`)."""
-    if isinstance(text, str) and _TIME.fullmatch(text):
-        try:
-            return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1) * 1000
-        except ValueError:
-            pass
+    if isinstance(text, str):
+        with contextlib.suppress(ValueError):
+            return moment(text)
     raise Refused("malformed", "a time isn't one")
 
 

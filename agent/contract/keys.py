@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 META_VERSION = "1"
 
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 _KEY = re.compile(
     r"[0-9]{8}T[0-9]{6}Z_(?P<run>[0-9a-f]{12})_(?P<seq>[0-9]{6,18})_(?P<sha256>[0-9a-f]{16})\.flac(?:\.age)?"
 )
@@ -74,6 +75,13 @@ def recording_of(key: str) -> tuple[str, int, str] | None:
 def timestamp(wall_ns: int) -> str:
     """ISO 8601 in UTC with milliseconds: "2026-03-01T08:00:00.250Z"."""
     return utc(wall_ns).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> int:
+    """Nanoseconds since 1970 of what `timestamp` writes, with more digits or fewer. Raises ValueError."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("it isn't a time in UTC")
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def utc(wall_ns: int) -> datetime:

@@ -5,20 +5,23 @@ One table is the source of what kiosks check, of what `kiosk-fleet command` acce
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
 from agent.contract import age
+from agent.contract.keys import moment
 from agent.hours import Hours, overlaps
-from agent.units import MisreadError
+from agent.units import Duration, MisreadError
 
 Actor = Literal["courier", "recorder"]
 
 LONGEST_PAUSE_MINUTES: Final = 7 * 24 * 60
 LONGEST_MUTE_MINUTES: Final = 24 * 60
+LONGEST_IDENTIFY_MINUTES: Final = 60
 LONGEST_HURRY_MINUTES: Final = 24 * 60
+LONGEST_REASON: Final = 200
 _MOST_HOURS: Final = 16
 
 
@@ -75,6 +78,57 @@ class Choice:
     def read(self, text: str) -> str:
         if text not in self.words:
             raise MisreadError("isn't one of them", f"write {' or '.join(self.words)}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """A length of time, as configurations have them."""
+
+    described: str = "such as `10m` or `2h`"
+
+    def holds(self, value: object) -> bool:
+        try:
+            return isinstance(value, str) and Duration.parse(value) > 0
+        except MisreadError:
+            return False
+
+    def read(self, text: str) -> str:
+        if not self.holds(text):
+            raise MisreadError("isn't a length of time", f"write it {self.described}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time in UTC."""
+
+    described: str = "such as `2026-03-01T08:00:00Z`, in UTC"
+
+    def holds(self, value: object) -> bool:
+        try:
+            return isinstance(value, str) and moment(value) >= 0
+        except ValueError:
+            return False
+
+    def read(self, text: str) -> str:
+        if not self.holds(text):
+            raise MisreadError("isn't such a time", f"write it {self.described}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What one person tells another."""
+
+    described: str = f"a line of text, {LONGEST_REASON} characters at most"
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_REASON
+
+    def read(self, text: str) -> str:
+        if not self.holds(text):
+            raise MisreadError("isn't one line", f"write {self.described}")
         return text
 
 
@@ -153,8 +207,8 @@ class Verb:
     """Who verifies and does it; what concerns recording is the recorder's, who has no network."""
     text: str
     arguments: tuple[Argument, ...] = ()
-    planned: bool = False
-    """It belongs to the list, but no kiosk of this release can do it."""
+    clash: Callable[[Mapping[str, Any]], str | None] = lambda _: None
+    """What is wrong with arguments that are right each for itself; None when nothing is."""
 
     def wrong_with(self, args: Mapping[str, Any]) -> str | None:
         """What is wrong with the arguments, as they stand in JSON; None when nothing is."""
@@ -168,7 +222,7 @@ class Verb:
                     return f"`{self.name}` needs `{name}`: {argument.kind.described}"
             elif not argument.kind.holds(args[name]):
                 return f"`{name}` must be {argument.kind.described}"
-        return None
+        return self.clash(args)
 
 
 def hours_of(value: list[str] | None) -> tuple[Hours, ...] | None:
@@ -178,6 +232,17 @@ def hours_of(value: list[str] | None) -> tuple[Hours, ...] | None:
 
 def _parsed(texts: list[str]) -> tuple[Hours, ...]:
     return tuple(Hours.parse(text) for text in texts)
+
+
+def _span_clash(args: Mapping[str, Any]) -> str | None:
+    """`erase` needs one span, and one that has a length."""
+    if ("last" in args) == ("from" in args):
+        return "`erase` needs either `last` or `from`"
+    if "to" in args and "from" not in args:
+        return "`to` goes with `from`"
+    if "to" in args and moment(args["to"]) <= moment(args["from"]):
+        return "`to` must be after `from`"
+    return None
 
 
 _ALL: Final = (
@@ -194,7 +259,18 @@ _ALL: Final = (
         "as `pause`, for a privacy reason: it always ends by itself, never early, and the gap is called `muted`",
         (Argument("minutes", Minutes(LONGEST_MUTE_MINUTES), "for so long; else `privacy.mute_minutes`"),),
     ),
-    Verb("erase", "recorder", "remove recordings that are still on the kiosk", planned=True),
+    Verb(
+        "erase",
+        "recorder",
+        "remove recordings, whole ones, and tell by a tombstone which of them are in the store",
+        (
+            Argument("last", Length(), "everything since so long ago"),
+            Argument("from", Moment(), "or everything from then on"),
+            Argument("to", Moment(), "until then; else until now"),
+            Argument("reason", Words(), "why, for the journal"),
+        ),
+        clash=_span_clash,
+    ),
     Verb(
         "upload-now",
         "courier",
@@ -207,7 +283,12 @@ _ALL: Final = (
         "end the processes in good order for systemd to start them again; the machine stays on",
         (Argument("what", Choice(("kiosk", "recorder", "courier")), "which; else `kiosk`, which is both"),),
     ),
-    Verb("identify", "recorder", "blink the LED, to tell which kiosk it is"),
+    Verb(
+        "identify",
+        "recorder",
+        "have the LED flicker, to tell which kiosk it is",
+        (Argument("minutes", Minutes(LONGEST_IDENTIFY_MINUTES), "for so long; else one"),),
+    ),
     Verb("report", "courier", "publish `birth` and `telemetry` now"),
     Verb(
         "set-upload-hours",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.units import NS_PER_S
@@ -53,8 +53,10 @@ class Rates:
 class Activity:
     """Shared by the upload workers (who tell), the dispatcher (who counts) and the reporter (who asks)."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, shown: Callable[[], None] = lambda: None) -> None:
+        """`shown` is called when an upload begins, and by `show` while it lasts."""
         self._clock = clock
+        self._shown = shown
         self._lock = threading.Lock()
         self._window = SlidingWindow()
         self._active = 0
@@ -69,6 +71,12 @@ class Activity:
         """One attempt goes out."""
         with self._lock:
             self._active += 1
+        self._shown()
+
+    def show(self) -> None:
+        """Say again that uploads are on the line, if there are any."""
+        if self._active:
+            self._shown()
 
     def abandoned(self) -> None:
         """That attempt says nothing about the store: the process is ending, or the file went."""

@@ -34,7 +34,7 @@ _MOST_ENTRIES: Final = 4000
 _MOST_CHARACTERS: Final = 1_000_000
 """A manifest of more than either is two: whoever reads thousands of them holds one at a time."""
 
-_SILENT_KINDS: Final = frozenset({"manifest", "checkpoint"})
+_SILENT_KINDS: Final = frozenset({"manifest", "checkpoint", "tombstone"})
 """What custody says of itself: no reason for another manifest."""
 
 POLL_S: Final = 10.0

@@ -30,8 +30,10 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-ABLE: Final = frozenset({"pause", "resume", "mute", "restart", "report", "set-upload-hours", "rotate-recipients"})
-"""What every kiosk can do; `upload-now` takes a target."""
+ABLE: Final = frozenset(
+    {"pause", "resume", "mute", "erase", "restart", "report", "set-upload-hours", "rotate-recipients"}
+)
+"""What every kiosk can do; `upload-now` takes a target, `identify` an LED."""
 
 _MOST_HEARD: Final = 256
 _BUSY_S: Final = 0.1
@@ -218,6 +220,6 @@ def _arrived(sent: Sent | None) -> bool:
     return sent is None or sent.rc != _TAKEN or sent.is_published()
 
 
-def able_to(*, has_target: bool) -> frozenset[str]:
-    """The verbs that a kiosk can do."""
-    return ABLE | ({"upload-now"} if has_target else frozenset())
+def able_to(*, has_target: bool, has_light: bool) -> frozenset[str]:
+    """The verbs that a kiosk can do; whether its light works the recorder knows."""
+    return ABLE | ({"upload-now"} if has_target else frozenset()) | ({"identify"} if has_light else frozenset())

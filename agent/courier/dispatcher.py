@@ -111,6 +111,7 @@ class Dispatcher:
         complete = len(self._finished) >= BATCH or not (self._in_flight or self._ready)
         if (self._finished and (complete or now_ns >= self._settle_ns)) or now_ns >= self._count_ns:
             self._settle()
+        self._activity.show()
 
     def finish(self, grace_s: float) -> None:
         """Give uploads that are nearly there `grace_s` to arrive, and enter everything. The last thing it does."""
@@ -256,7 +257,7 @@ class Dispatcher:
         if found:
             with self._ledger.transaction():
                 self._enter()
-                jobs = [self._due.job(segment) for segment in found]
+                jobs = [job for segment in found if (job := self._due.job(segment)) is not None]
             # Only now: a key goes out when it's durable, and what the ledger didn't take is entered another time.
             self._finished.clear()
             self._uncounted.clear()

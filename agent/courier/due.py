@@ -75,8 +75,11 @@ class Due:
         self.exhausted = not (due or cut_short)
         return due
 
-    def job(self, segment: Segment) -> Job:
-        """What a worker needs to know of a recording that `look` found; fixes its key in the ledger."""
+    def job(self, segment: Segment) -> Job | None:
+        """What a worker needs to know of a recording that `look` found; fixes its key in the ledger.
+
+        None when it was erased or given up meanwhile: what has no key then never gets one.
+        """
         boot = self._boots[segment.boot]
         path = self._layout.audio(segment.name)
         recording = Recording(
@@ -95,7 +98,8 @@ class Due:
         key = segment.key
         if key is None:
             key = recording.key(self._target.prefix, self._device.site, self._device.id)
-            self._ledger.fix_key(segment.name, key, boot.clock)
+            if not self._ledger.fix_key(segment.name, key, boot.clock, pending=True):
+                return None
         return Job(
             segment,
             Outgoing(path=path, key=key, sha256=segment.sha256, size=segment.bytes, metadata=recording.metadata()),

@@ -27,6 +27,7 @@ from agent.courier.discovery import Discovery
 from agent.courier.events import Events
 from agent.courier.flags import FlagDesk
 from agent.courier.keeper import Keeper
+from agent.courier.mason import Mason
 from agent.courier.measures import Measures
 from agent.courier.monitor import Monitor
 from agent.courier.openings import Openings
@@ -51,7 +52,7 @@ from agent.mailbox import Mailbox
 from agent.notify import Supervisor
 from agent.settings import Settings
 from agent.spool import InstanceLock, Layout
-from agent.status import runtime_directory
+from agent.status import mark_uploading, runtime_directory
 from hw.board import Identity, identity
 from hw.clock import Clock
 
@@ -84,7 +85,7 @@ class CourierService:
         self._target = open_target(
             upload.target, endpoint_url=upload.endpoint_url, region=upload.region, connections=upload.parallel
         )
-        activity = Activity(clock)
+        activity = Activity(clock, partial(mark_uploading, runtime))
         self._runtime = runtime
         self._board = identity(root)
         self._openings = Openings(settings)
@@ -95,13 +96,16 @@ class CourierService:
         """From the card and, while it can't be used, from memory."""
         self._pen = Pen(settings)
         self._custodian: Custodian | None = None
+        self._mason: Mason | None = None
         if self._target is not None:
             pace = Pace(upload.max_rate, clock, self._stop)
             for name, chosen in (("card", settings), ("direct", in_memory)):
                 lines = Lines(stop=self._stop)
                 tell = partial(self._troubles.tell, name)
-                if name == "card" and self._pen.public:
-                    self._custodian = self._make_custodian(self._target, pace, lines)
+                if name == "card":
+                    self._mason = Mason(*self._in_custody(self._target, pace, lines))
+                    if self._pen.public:
+                        self._custodian = Custodian(*self._in_custody(self._target, pace, lines))
                 self._uploads[name] = Uploads(chosen, self._target, lines, pace, activity, clock, tell, self._openings)
         self._stocktaker = Stocktaker(self._layout, clock, self._stop)
         self._flags = FlagDesk(
@@ -145,6 +149,8 @@ class CourierService:
             log.warning("custody is unsigned: %s", self._pen.trouble)
         if self._custodian is not None:
             crew.start("custodian", partial(self._custodian.run, self._stop))
+        if self._mason is not None:
+            crew.start("mason", partial(self._mason.run, self._stop))
         crew.start("stocktaker", self._stocktaker.run)
         crew.start("flags", self._flags.run)
         crew.start("monitor", self._monitor.run)
@@ -171,6 +177,8 @@ class CourierService:
             troubles = [uploads.once(crew) for uploads in waiting]
             while self._custodian is not None and self._custodian.step():
                 pass
+            while self._mason is not None and self._mason.step():
+                pass
         finally:
             self._stop.set()
             self._say_goodbye(crew)
@@ -189,11 +197,11 @@ class CourierService:
         if self._reporter is not None:
             self._reporter.wake()
 
-    def _make_custodian(self, target: Target, pace: Pace, lines: Lines) -> Custodian:
+    def _in_custody(self, target: Target, pace: Pace, lines: Lines) -> tuple[Settings, Layout, str, Worker, Pen, Clock]:
         # Its attempts aren't counted: what telemetry says of uploads is about recordings.
         activity, standing = Activity(self._clock), Standing(self._clock)
         worker = Worker(target, pace, lines, activity, standing, self._clock, attempts=_ATTEMPTS)
-        return Custodian(self._settings, self._layout, target.prefix, worker, self._pen, self._clock)
+        return self._settings, self._layout, target.prefix, worker, self._pen, self._clock
 
     def _make_reporter(self) -> Reporter:
         device, monitor = self._settings.device, self._monitor
@@ -239,7 +247,7 @@ class CourierService:
         judge = Judge(
             target_of(settings.device.site, settings.device.id),
             frozenset(settings.commands.admin_keys),
-            able_to(has_target=self._target is not None),
+            able_to(has_target=self._target is not None, has_light=settings.gpio.led != 0),
             partial(trusted_wall_ns, self._clock, (self._layout, self._direct)),
             book,
         )

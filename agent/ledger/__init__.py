@@ -10,8 +10,10 @@
 
 Both processes write here, each its own kinds of entry, in short transactions:
 
-    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, command
-    courier   retimed (from the store's clock), keyed, acknowledged, damaged
+    recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, erasure,
+              command, button
+    courier   retimed (from the store's clock), keyed, acknowledged, damaged, manifest,
+              tombstone
 
 A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock of the named boot; wall time is
 `boots.offset_ns` + that, so that repairing one offset re-times everything of its boot.
@@ -21,7 +23,7 @@ from agent.ledger.database import SCHEMA_VERSION, LedgerDamaged, LedgerMissing, 
 from agent.ledger.journal import Entry
 from agent.ledger.ledger import Ledger
 from agent.ledger.queries import ALWAYS_NS
-from agent.ledger.records import Boot, ClockState, Gap, GapReason, Segment, State, Tally
+from agent.ledger.records import Boot, ClockState, Gap, GapReason, NoteKind, Segment, State, Tally
 
 __all__ = [
     "ALWAYS_NS",
@@ -34,6 +36,7 @@ __all__ = [
     "Ledger",
     "LedgerDamaged",
     "LedgerMissing",
+    "NoteKind",
     "Segment",
     "State",
     "Tally",

@@ -95,9 +95,9 @@ class Journal:
         for seq, epoch, at_ns, boot, mono_ns, kind, body, digest in self._rows(where, values):
             yield Entry(seq, epoch, at_ns, boot, mono_ns, kind, json.loads(body), digest)
 
-    def of_kind(self, kind: str) -> Iterator[Entry]:
-        """The entries of one kind, in order. Reads the whole journal: for rare questions."""
-        return (entry for entry in self._select("WHERE kind = ? ORDER BY seq", (kind,)))
+    def of_kind(self, kind: str, since: int = 0) -> Iterator[Entry]:
+        """The entries of one kind after `since`, in order. Reads all the journal from there: for rare questions."""
+        return (entry for entry in self._select("WHERE kind = ? AND seq > ? ORDER BY seq", (kind, since)))
 
     def latest_of_kind(self, kind: str) -> Iterator[Entry]:
         """The entries of one kind, newest first. As `of_kind`, unless the wanted one is among the last ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -12,7 +12,7 @@ from agent.ledger.census import Census
 from agent.ledger.database import Database, LedgerDamaged
 from agent.ledger.journal import Entry, Journal
 from agent.ledger.queries import SEGMENT_COLUMNS, Queries
-from agent.ledger.records import Boot, ClockState, Gap, Segment, State
+from agent.ledger.records import Boot, ClockState, Gap, NoteKind, Segment, State
 from agent.spool import SegmentName
 from hw.clock import Clock
 
@@ -227,6 +227,20 @@ class Ledger(Queries):
             self._journal.append(state, run=name.run, seq=name.seq, reason=reason)
             return True
 
+    def erase(self, order: str, names: Sequence[SegmentName], why: str) -> None:
+        """Enter that people had these recordings erased, uploaded or not. Their files may go only after this."""
+        with self.transaction():
+            self._db.executemany(
+                "UPDATE segments SET state = 'erased', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
+                [(why, self.now_ns(), name.run, name.seq) for name in names],
+            )
+            self._journal.append("erasure", id=order, segments=[[name.run, name.seq] for name in names], why=why)
+
+    def erasures(self, since: int = 0) -> list[tuple[str, str, list[SegmentName]]]:
+        """The orders to erase that were carried out after entry `since`: id, why, and which recordings they meant."""
+        found = (entry.body for entry in self._journal.of_kind("erasure", since))
+        return [(body["id"], body["why"], [SegmentName(run, seq) for run, seq in body["segments"]]) for body in found]
+
     def empty(self, name: SegmentName) -> None:
         """Enter that a segment was begun but held nothing. Its file may go only after this."""
         with self.transaction():
@@ -244,15 +258,10 @@ class Ledger(Queries):
         with self.transaction():
             self._db.execute("UPDATE segments SET present = 1 WHERE run = ? AND seq = ?", (name.run, name.seq))
 
-    def obeyed(self, name: str, key: str, verb: str, args: Mapping[str, Any], sha256: str) -> None:
-        """Enter that a command was obeyed, whose key signed it, and the hash of what came."""
+    def note(self, kind: NoteKind, body: Mapping[str, Any]) -> None:
+        """Enter what people wanted of the kiosk: a command that was obeyed, with its key and hash, or a press."""
         with self.transaction():
-            self._journal.append("command", id=name, key=key, verb=verb, args=dict(args), sha256=sha256)
-
-    def erasure(self, order: str, names: Iterable[SegmentName], why: str) -> None:
-        """Enter that an order erased these segments everywhere, also where they were uploaded before."""
-        with self.transaction():
-            self._journal.append("erasure", id=order, segments=[[name.run, name.seq] for name in names], why=why)
+            self._journal.append(kind, **body)
 
     # What the recorder writes when it records in memory (agent.recorder.homecoming).
 
@@ -308,22 +317,28 @@ class Ledger(Queries):
 
     # What the courier writes.
 
-    def fix_key(self, name: SegmentName, key: str, clock: ClockState) -> None:
-        """Fix the object key of a segment, before the first attempt and for ever. A key that is there stays."""
+    def fix_key(self, name: SegmentName, key: str, clock: ClockState, *, pending: bool = False) -> bool:
+        """Fix the object key of a segment, before the first attempt and for ever. A key that is there stays.
+
+        False: none was fixed now. With `pending` none is for one that was erased or given up meanwhile.
+        """
         with self.transaction():
             changed = self._db.execute(
-                "UPDATE segments SET key = ?, key_clock = ? WHERE run = ? AND seq = ? AND key IS NULL",
-                (key, clock, name.run, name.seq),
+                "UPDATE segments SET key = ?, key_clock = ? WHERE run = ? AND seq = ? AND key IS NULL "
+                "AND (state = 'pending' OR NOT ?)",
+                (key, clock, name.run, name.seq, pending),
             )
             if changed.rowcount:
                 self._journal.append("keyed", run=name.run, seq=name.seq, key=key, clock=clock)
+            return bool(changed.rowcount)
 
     def acknowledge(self, name: SegmentName, how: str) -> None:
-        """Enter that the store verifiably holds this segment. Also for one that was evicted meanwhile."""
+        """Enter that the store verifiably holds this segment. Also of one evicted; what was erased stays so."""
         with self.transaction():
             self._journal.append("acknowledged", run=name.run, seq=name.seq, how=how)
             self._db.execute(
-                "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? WHERE run = ? AND seq = ?",
+                "UPDATE segments SET state = 'acknowledged', reason = ?, settled_ns = ? "
+                "WHERE run = ? AND seq = ? AND state != 'erased'",
                 (how, self.now_ns(), name.run, name.seq),
             )
 
@@ -333,6 +348,15 @@ class Ledger(Queries):
             self._journal.append(
                 "manifest", epoch=stretch.epoch, first=stretch.first, last=stretch.last, key=key, sha256=sha256
             )
+
+    def entombed(self, order: str, key: str, sha256: str) -> None:
+        """Enter that the store verifiably holds the tombstone of an order to erase."""
+        with self.transaction():
+            self._journal.append("tombstone", id=order, key=key, sha256=sha256)
+
+    def tombstones(self, since: int = 0) -> set[str]:
+        """The orders to erase whose tombstones the store took, entered after `since`."""
+        return {entry.body["id"] for entry in self._journal.of_kind("tombstone", since)}
 
     def prune(self, until: int) -> None:
         """Let go of the journal up to an entry, and of what it told and isn't here any more. A checkpoint stays."""

@@ -10,6 +10,8 @@ from agent.spool import SegmentName
 State = Literal["pending", "acknowledged", "damaged", "evicted", "quarantined", "lost", "erased", "empty"]
 """`damaged`: the courier found the file unlike its entry; the recorder will set it aside as `quarantined`."""
 ClockState = Literal["unsynchronised", "server", "synchronised"]
+NoteKind = Literal["command", "button"]
+"""What people wanted of the kiosk, and how they said it."""
 GapReason = Literal[
     "overrun",
     "overflow",

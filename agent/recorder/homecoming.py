@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from agent.ledger import Boot, Entry, Gap, Ledger, LedgerMissing, Segment, State
+from agent.ledger import Boot, Entry, Gap, Ledger, LedgerMissing, NoteKind, Segment, State
 from agent.recorder.removal import remove_files
 from agent.recorder.root import Root
 from agent.recorder.segment import move_into_sealed
@@ -198,10 +198,13 @@ def _repeat(entry: Entry, away: Ledger, home: Root) -> None:
         _learn(Boot(body["of"], body["offset_ns"], body["clock"]), ledger)
     elif entry.kind == "gap":
         ledger.gap(Gap(body["of"], body["begin_ns"], body["end_ns"], body["reason"], body.get("previous")))
-    elif entry.kind == "command":
-        ledger.obeyed(body["id"], body["key"], body["verb"], body["args"], body["sha256"])
+    elif entry.kind in ("command", "button"):
+        ledger.note(cast("NoteKind", entry.kind), body)
     elif entry.kind == "erasure":
-        ledger.erasure(body["id"], [SegmentName(run, seq) for run, seq in body["segments"]], body["why"])
+        names = [SegmentName(run, seq) for run, seq in body["segments"]]
+        ledger.erase(body["id"], names, body["why"])
+        for name in names:
+            home.retention.remove(name)
     elif "run" in body and entry.kind != "direct":
         _repeat_for(SegmentName(body["run"], body["seq"]), entry.kind, body, away, home)
 

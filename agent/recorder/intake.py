@@ -13,11 +13,15 @@ from agent.recorder.ring import Break, Ring
 from agent.recorder.vitals import Vitals
 from agent.recorder.voice import VoiceGate
 from agent.settings import Capture
-from agent.units import Frames
+from agent.units import NS_PER_S, Frames
 from hw.alsa import Block
 
 _BATCH_S: Final = 1.0
 """Audio is worked on in batches: few wake-ups and vectorised levels (docs/adr/0005)."""
+
+
+_LATE_NS: Final = 3 * NS_PER_S
+"""What was heard is in the ring by then, if a microphone is heard at all."""
 
 
 class Intake:
@@ -67,6 +71,20 @@ class Intake:
         if self.gate is None or self.gate.open or not isinstance(newest, Block):
             return None
         return newest.ended_ns
+
+    def has_come_to(self, at_ns: int, now_ns: int) -> bool:
+        """Whether everything heard before then has been given, or never will be: what voice mode holds back is dropped.
+
+        Between two batches.
+        """
+        newest = self.newest
+        known_ns = 0 if newest is None else newest.ended_ns if isinstance(newest, Block) else newest.at_ns
+        silent = self._ring.frames == 0 and now_ns > at_ns + _LATE_NS
+        if known_ns < at_ns and not silent:
+            return False
+        if self.gate is not None:
+            self.gate.drop_preroll()
+        return True
 
     def put_back(self, item: Block | Break) -> None:
         """Undo giving `item`, the last one given."""

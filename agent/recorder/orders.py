@@ -1,12 +1,14 @@
-"""Commands that concern recording: taken from the courier's mailbox, judged here, carried out, answered.
+"""What people want of the recorder: by the button in the room, and by commands from the courier's mailbox.
 
-The courier can't be trusted with them: it could be taken over by whoever is on the network. So the recorder judges each
-payload itself. In order, for one that counts:
+The courier can't be trusted with commands: it could be taken over by whoever is on the network. So the recorder judges
+each payload itself. In order, for one that counts:
 
     1. a pause or mute holds at once: the capture thread closes the microphone
-    2. it's kept, in memory and on the card, by a thread of its own, which a stuck card may keep
+    2. it's kept, in memory and on the card (agent.recorder.keeper)
     3. it's entered in the journal by the writer, with its next turn
     4. it's answered, when all of that is done; a `resume` holds only then, and a `restart` begins
+
+The button needs no signature: whoever presses it is in the room. It goes before any command under way.
 
 `step` belongs to the main thread, which never touches the card. Whoever turns often calls `poke`.
 """
@@ -18,26 +20,42 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.contract.commands import Command, Refusal, judge, target_of
-from agent.contract.keys import timestamp
+from agent.contract.commands import REASONS, Command, Refusal, judge, target_of
+from agent.contract.keys import moment, timestamp
 from agent.mailbox import Mailbox
 from agent.recorder import rotation
 from agent.recorder.encryption import Recipients
-from agent.recorder.quiet import Moment, Quiet, begun, in_force, joined, left_ns, lifted
+from agent.recorder.erasing import Erased, Erasure
+from agent.recorder.keeper import Keeper
+from agent.recorder.light import Keeping
+from agent.recorder.quiet import (
+    Moment,
+    Quiet,
+    Source,
+    begun,
+    by_button,
+    in_force,
+    joined,
+    left_ns,
+    lifted,
+    released,
+    until_heard_ns,
+)
 from agent.recorder.rotation import Rotation, rotation_of
-from agent.recorder.standing import Standing, keep, remembered
-from agent.recorder.vitals import Obeyed, Vitals
+from agent.recorder.standing import Standing, remembered
+from agent.recorder.vitals import Noted, Vitals
 from agent.settings import Settings
-from agent.units import NS_PER_S
+from agent.units import NS_PER_S, Duration
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-ABLE: Final = frozenset({"pause", "resume", "mute", "restart", rotation.VERB})
+ABLE: Final = frozenset({"pause", "resume", "mute", "erase", "restart", rotation.VERB})
+"""What every recorder can do; `identify` takes a light."""
 
 _REST_S: Final = 5.0
 """How often to look without being poked: while a stuck card keeps the writer from turning."""
@@ -48,8 +66,25 @@ _BUSY_S: Final = 0.1
 _PATIENCE_NS: Final = 25 * NS_PER_S
 """For card and journal: a stuck card is given up after 15 s, and another writer goes on."""
 
-_KEEP_AGAIN_NS: Final = 60 * NS_PER_S
 _MINUTE_NS: Final = 60 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What the orders are carried out with."""
+
+    hush: Callable[[], None]
+    """Has the microphone closed at once, instead of with the next half second."""
+    restart: Callable[[], None]
+    """Ends this process in a way that has it started again."""
+    identify: Callable[[int], None]
+    """Shows for so many minutes which kiosk this is."""
+    lit: Callable[[], bool]
+    """Whether there is a light that can."""
+    erase: Callable[[Erasure], None]
+    """Has it carried out by whoever may touch the recordings."""
+    erased: Callable[[str], Erased | None]
+    """What became of that order on the card; None as long as nothing did."""
 
 
 @dataclass(slots=True)
@@ -57,34 +92,30 @@ class _Doing:
     """One command under way."""
 
     command: Command
-    entry: Obeyed
+    entry: Noted | None
     standing: Standing
     since_ns: int
     holds: bool
     """Whether `standing` is in force already."""
+    refused: str | None = None
+    """Why it's kept in mind, but not obeyed."""
 
 
 class Orders:
-    """Which commands hold. `quiet` is asked by every thread."""
+    """Which orders hold. `quiet` is asked by every thread."""
 
     def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        vitals: Vitals,
-        recipients: Recipients,
-        runtime: Path,
-        restart: Callable[[], None],
+        self, settings: Settings, clock: Clock, vitals: Vitals, recipients: Recipients, runtime: Path, hands: Hands
     ) -> None:
-        """`restart` ends this process in a way that has it started again."""
         self._keys = frozenset(settings.commands.admin_keys)
         self._target = target_of(settings.device.site, settings.device.id)
         self._mute_ns = settings.privacy.mute_minutes * _MINUTE_NS
+        self._has_button = settings.gpio.button != 0
         self._card = settings.spool.path
         self._runtime = runtime
         self._clock = clock
         self._vitals = vitals
-        self._restart = restart
+        self._hands = hands
         self._recipients = recipients
         self._configured = settings.seal.recipients
         self._rotation: Rotation | None = None
@@ -93,12 +124,12 @@ class Orders:
         self._taken: deque[tuple[str, bytes]] = deque()
         self._doing: _Doing | None = None
         self._standing = Standing()
-        self._keeper: threading.Thread | None = None
-        self._kept = 0
-        """The generation that is on the card."""
-        self._tried_ns = 0
+        self._presses: deque[Callable[[], None]] = deque()
+        self._muted_before = False
+        """Whether the press that goes on found the room muted by an earlier one."""
         self.awake = threading.Event()
         """Set when there is something to look at."""
+        self._keeper = Keeper(self._card, runtime, clock, self.awake.set)
 
     def remember(self) -> None:
         """Before anybody may hear the room: what held when the last process ended.
@@ -111,8 +142,12 @@ class Orders:
         if self._rotation is not None:
             self._recipients.change(self._rotation.recipients)
             log.info("recordings are encrypted to %d keys that were ordered by command", len(self._recipients.now))
-        self._standing = remembered(self._card, self._runtime, self.now(), self._mute_ns)
-        self._kept = self._standing.generation
+        # Nobody knows who had it muted when that can't be read any more: the stronger one counts.
+        source: Source = "button" if self._has_button else "command"
+        self._standing = remembered(self._card, self._runtime, self.now(), self._mute_ns, source)
+        if self._standing.generation:
+            # Of two copies the newer was found: now both places have it.
+            self._keeper.keep(self._standing, self._rotation)
         quiet = self.quiet()
         if quiet is not None:
             log.info("the room stays %s%s", quiet.reason, self._until(quiet))
@@ -121,6 +156,25 @@ class Orders:
         """What keeps the room from being heard now, if anything does."""
         quiets = self._standing.quiets
         return in_force(quiets, self.now()) if quiets else None
+
+    def until_heard_ns(self) -> int | None:
+        """How long nobody may hear the room; None until somebody lifts it."""
+        return until_heard_ns(self._standing.quiets, self.now())
+
+    @property
+    def keeping(self) -> Keeping:
+        """Whether what was ordered last survives a power cut."""
+        return self._keeper.keeping
+
+    def press(self) -> None:
+        """The button went down. From any thread; it holds with the main thread's next turn, which comes at once."""
+        self._presses.append(self._pressed)
+        self.awake.set()
+
+    def hold(self) -> None:
+        """It has been down for a while. As `press`."""
+        self._presses.append(self._held)
+        self.awake.set()
 
     def poke(self) -> None:
         """From a thread that turns anyway: wake the main one when there is something to do."""
@@ -132,13 +186,47 @@ class Orders:
     def step(self) -> float:
         """Carry on with everything; seconds until there may be more to do."""
         self.awake.clear()
+        while self._presses:
+            self._presses.popleft()()
         if self._doing is None:
             self._look()
         if self._doing is not None:
             self._carry_on(self._doing)
-        elif self._kept < self._standing.generation and self._clock.monotonic_ns() - self._tried_ns > _KEEP_AGAIN_NS:
-            self._begin_to_keep(self._standing)
+        self._keeper.step()
         return _BUSY_S if self._doing is not None or self._taken else _REST_S
+
+    # The button.
+
+    def _pressed(self) -> None:
+        now, quiets = self.now(), self._newest.quiets
+        self._muted_before = by_button(quiets, now) is not None
+        log.info("muted by the button for %d min", self._mute_ns // _MINUTE_NS)
+        mute = begun("muted", "button", self._mute_ns, now)
+        self._change(joined(quiets, mute, now), now, {"did": "mute", "minutes": self._mute_ns // _MINUTE_NS})
+
+    def _held(self) -> None:
+        # A press mutes: who leans on the button must not take back what that very press began.
+        if self._muted_before:
+            log.info("the mute is taken back by the button")
+            now = self.now()
+            self._change(released(self._newest.quiets, now), now, {"did": "lift"})
+
+    @property
+    def _newest(self) -> Standing:
+        """What holds, or is about to."""
+        return self._doing.standing if self._doing is not None else self._standing
+
+    def _change(self, quiets: tuple[Quiet, ...], now: Moment, told: dict[str, Any]) -> None:
+        """What was wanted by the button holds at once; what was about to hold does so with it."""
+        standing = self._newest.quieted(quiets, now)
+        self._standing = standing
+        if self._doing is not None:
+            self._doing.standing, self._doing.holds = standing, True
+        self._hands.hush()
+        self._vitals.noted.append(Noted("button", told))
+        self._keeper.keep(standing, self._rotation)
+
+    # Commands.
 
     def _look(self) -> None:
         try:
@@ -157,7 +245,7 @@ class Orders:
             target=self._target,
             now_ns=now.wall_ns,
             seen=self._standing.obeyed.__contains__,
-            able=ABLE,
+            able=ABLE | {"identify"} if self._hands.lit() else ABLE,
         )
         if isinstance(judged, Refusal):
             log.warning("a command is refused (%s): %s", judged.reason, judged.text)
@@ -167,16 +255,21 @@ class Orders:
             text = "a command that was issued later than this one has named other recipients"
             self._reply(name, {"ok": False, "error": "failed", "text": text, "output": None})
             return
-        quiets = self._after(judged, now)
+        refused = "muted_in_room" if judged.verb == "resume" and by_button(self._standing.quiets, now) else None
+        quiets = self._standing.quiets if refused else self._after(judged, now)
         standing = self._standing.after(quiets, judged.id, judged.expires_ns, now)
-        entry = Obeyed(judged.id, judged.key, judged.verb, dict(judged.args), hashlib.sha256(payload).hexdigest())
+        entry = None if refused else _entry(judged, payload)
         silencing = judged.verb in ("pause", "mute")
         if silencing:
             self._standing = standing
-        log.info("ordered by command: %s", judged.verb)
-        self._vitals.obeyed.append(entry)
-        self._doing = _Doing(judged, entry, standing, now.monotonic_ns, silencing)
-        self._begin_to_keep(standing)
+            self._hands.hush()
+        log.info("%s by command: %s", "not obeyed" if refused else "ordered", judged.verb)
+        if entry is not None:
+            self._vitals.noted.append(entry)
+        if judged.verb == "erase":
+            self._hands.erase(_erasure(judged, now))
+        self._doing = _Doing(judged, entry, standing, now.monotonic_ns, silencing, refused)
+        self._keeper.keep(standing, self._rotation)
 
     def _after(self, command: Command, now: Moment) -> tuple[Quiet, ...]:
         quiets, minutes = self._standing.quiets, command.args.get("minutes")
@@ -196,25 +289,37 @@ class Orders:
         return True
 
     def _carry_on(self, doing: _Doing) -> None:
-        entered = doing.entry not in self._vitals.obeyed
-        kept = self._kept >= doing.standing.generation
-        failed = not kept and (self._keeper is None or not self._keeper.is_alive())
+        entered = doing.entry not in self._vitals.noted
+        kept = self._keeper.has(doing.standing)
+        failed = not kept and not self._keeper.trying
         heard = doing.command.verb in ("pause", "mute") and self._vitals.microphone not in ("paused", "muted")
         late = self._clock.monotonic_ns() - doing.since_ns > _PATIENCE_NS
-        if not late and (heard or not entered or not (kept or failed)):
+        erasing = doing.command.verb == "erase" and self._hands.erased(doing.command.id) is None
+        if not late and (heard or erasing or not entered or not (kept or failed)):
             return
         self._doing = None
         if not doing.holds:
             self._standing = doing.standing
-        if heard:
-            text = "the microphone could not be closed yet; it will be as soon as it answers"
-            self._reply(doing.command.id, {"ok": False, "error": "failed", "text": text, "output": None})
-            return
         text = "" if kept and entered else "the card doesn't take it: it survives a restart, but no power cut"
-        output = self._output() if doing.command.verb != rotation.VERB else {"recipients": len(self._recipients.now)}
-        self._reply(doing.command.id, {"ok": True, "error": None, "text": text, "output": output})
+        if doing.refused is not None:
+            self._answer(doing, doing.refused, f"it {REASONS[doing.refused][0]}")
+        elif heard:
+            self._answer(doing, "failed", "the microphone could not be closed yet; it will be as soon as it answers")
+        elif erasing:
+            self._answer(doing, "failed", "the card doesn't answer yet; what lies there is erased as soon as it does")
+        else:
+            self._answer(doing, None, text)
         if doing.command.verb == "restart":
-            self._restart()
+            self._hands.restart()
+        elif doing.command.verb == "identify":
+            self._hands.identify(doing.command.args.get("minutes", 1))
+
+    def _answer(self, doing: _Doing, error: str | None, text: str) -> None:
+        erased = self._hands.erased(doing.command.id)
+        output = self._output() if erased is None else asdict(erased)
+        if doing.command.verb == rotation.VERB:
+            output = {"recipients": len(self._recipients.now)}
+        self._reply(doing.command.id, {"ok": error is None, "error": error, "text": text, "output": output})
 
     def _output(self) -> dict[str, Any]:
         quiet, now = self.quiet(), self.now()
@@ -230,31 +335,6 @@ class Orders:
         except OSError as error:
             log.warning("can't answer a command: %s", error)
 
-    def _begin_to_keep(self, standing: Standing) -> None:
-        """In memory at once, on the card by a thread that may get stuck there."""
-        self._tried_ns = self._clock.monotonic_ns()
-        try:
-            if self._rotation is not None:
-                rotation.keep(self._runtime, self._rotation, durable=False)
-            keep(self._runtime, standing, durable=False)
-        except OSError as error:
-            log.warning("can't keep in memory what was ordered: %s", error)
-        if self._keeper is None or not self._keeper.is_alive():
-            args = (standing, self._rotation)
-            self._keeper = threading.Thread(target=self._keep, args=args, name="orders", daemon=True)
-            self._keeper.start()
-
-    def _keep(self, standing: Standing, ordered: Rotation | None) -> None:
-        try:
-            if ordered is not None:
-                rotation.keep(self._card, ordered, durable=True)
-            keep(self._card, standing, durable=True)
-        except OSError as error:
-            log.warning("can't keep on the card what was ordered: %s", error)
-            return
-        self._kept = standing.generation
-        self.awake.set()
-
     def _until(self, quiet: Quiet) -> str:
         left = left_ns(quiet, self.now())
         return ", until it's lifted" if left is None else f" for {left / _MINUTE_NS:.1f} min"
@@ -263,3 +343,18 @@ class Orders:
         """This moment, as far as it can be told."""
         monotonic_ns = self._clock.monotonic_ns()
         return Moment(self._clock.boot, monotonic_ns, self._vitals.wall_ns(monotonic_ns))
+
+
+def _entry(command: Command, payload: bytes) -> Noted:
+    """A command that counts, for the journal: with the key that signed it and the hash of what came."""
+    sha256 = hashlib.sha256(payload).hexdigest()
+    body = {"id": command.id, "key": command.key, "verb": command.verb, "args": dict(command.args), "sha256": sha256}
+    return Noted("command", body)
+
+
+def _erasure(command: Command, now: Moment) -> Erasure:
+    """What a command to erase is about. Nothing that is yet to be heard."""
+    args, now_ns = command.args, now.wall_ns or 0
+    to_ns = min(moment(args["to"]), now_ns) if "to" in args else now_ns
+    from_ns = moment(args["from"]) if "from" in args else now_ns - Duration.parse(args["last"]).ns
+    return Erasure(command.id, from_ns, to_ns, args.get("reason", ""))

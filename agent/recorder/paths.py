@@ -27,6 +27,7 @@ from agent.recorder.card import Card
 from agent.recorder.detour import Detour
 from agent.recorder.direct import DirectPath, Substitute
 from agent.recorder.encryption import Recipients
+from agent.recorder.erasing import Erasures
 from agent.recorder.homecoming import Homecoming
 from agent.recorder.ring import Ring, TakenOver
 from agent.recorder.root import Root
@@ -79,13 +80,16 @@ class Paths:
         self._clock = clock
         self._stop = stop
         self._turned = turned
-        self._turns = Turns(ring, clock, vitals, recipients, self._after_turn)
+        self._news = threading.Event()
+        """Wakes the card's thread while it has nothing to write."""
+        memory = settings.on_direct_path(runtime / "direct").spool.path
+        self.erasures = Erasures(settings.spool.path, memory, self._news.set)
+        """What people want erased."""
+        self._turns = Turns(ring, clock, vitals, recipients, self.erasures, self._after_turn)
         self._direct = DirectPath(settings, runtime, clock, vitals, self._turns)
         self._card = Card(settings, self._direct.layout, clock, vitals)
         self.switch = Switch(runtime, Layout(settings.spool.path).state)
         self._detour = Detour()
-        self._news = threading.Event()
-        """Wakes the card's thread while it has nothing to write."""
         self._changing = threading.Lock()
         self._writer: Writer | None = None
         """The card's, while it writes."""
@@ -193,6 +197,7 @@ class Paths:
             timekeeper.check()
             root.retention.tidy()
             homecoming.tell()
+            self.erasures.step(root, None)
             with root.ledger.transaction():
                 root.retention.commit_removals()
             self._busy_since_s = None

@@ -78,6 +78,12 @@ def in_force(quiets: Iterable[Quiet], now: Moment) -> Quiet | None:
     return max(lasting(quiets, now), key=lambda quiet: (quiet.reason == "muted", _rank(quiet, now)), default=None)
 
 
+def until_heard_ns(quiets: Iterable[Quiet], now: Moment) -> int | None:
+    """How long nobody may hear the room, whoever wants it so; None until it's lifted."""
+    lefts = [left_ns(quiet, now) for quiet in quiets]
+    return None if None in lefts else max((left for left in lefts if left is not None), default=0)
+
+
 def joined(quiets: Iterable[Quiet], new: Quiet, now: Moment) -> tuple[Quiet, ...]:
     """With `new`. Of two of one kind the later end counts: who was promised quiet has it."""
     others: list[Quiet] = []
@@ -90,6 +96,16 @@ def joined(quiets: Iterable[Quiet], new: Quiet, now: Moment) -> tuple[Quiet, ...
 def lifted(quiets: Iterable[Quiet], now: Moment) -> tuple[Quiet, ...]:
     """What is left when an admin lifts what was ordered by command. A person's button is stronger."""
     return tuple(quiet for quiet in lasting(quiets, now) if quiet.source != "command")
+
+
+def released(quiets: Iterable[Quiet], now: Moment) -> tuple[Quiet, ...]:
+    """What is left when a person in the room takes back a mute by its button. What was ordered by command stays."""
+    return tuple(quiet for quiet in lasting(quiets, now) if quiet.source != "button")
+
+
+def by_button(quiets: Iterable[Quiet], now: Moment) -> Quiet | None:
+    """The mute by the button that is in force, if one is."""
+    return in_force((quiet for quiet in quiets if quiet.source == "button"), now)
 
 
 def _rank(quiet: Quiet, now: Moment) -> int:

@@ -152,6 +152,15 @@ class Retention:
         self._gone(remove_files(self._layout, name))
         self._removed.add(name)
 
+    def remove_from_quarantine(self, names: Iterable[SegmentName]) -> None:
+        """Remove what was set aside of segments that the ledger has settled otherwise since."""
+        wanted = {str(name) for name in names}
+        for entry in list(files_below(self._layout.quarantine)):
+            if entry.name.partition(".")[0] in wanted:
+                size = entry.stat().st_size
+                Path(entry.path).unlink()
+                self._gone(size)
+
     def _remove(self, segments: Iterable[Segment]) -> None:
         for segment in list(segments):
             self.remove(segment.name)

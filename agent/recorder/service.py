@@ -26,7 +26,8 @@ from agent.notify import Supervisor
 from agent.recorder.capture import PERIOD_S, Capture, Withheld
 from agent.recorder.drift import Drift
 from agent.recorder.encryption import Recipients
-from agent.recorder.orders import Orders
+from agent.recorder.orders import Hands, Orders
+from agent.recorder.panel import Panel
 from agent.recorder.paths import STALL_S, Paths
 from agent.recorder.progress import halted
 from agent.recorder.quiet import left_ns
@@ -75,7 +76,6 @@ class RecorderService:
         self._paths = Paths(
             settings, self._ring, clock, self._vitals, self._recipients, self._runtime, self._stop, self._after_turn
         )
-        self._orders = Orders(settings, clock, self._vitals, self._recipients, self._runtime, self._restart)
         self._restarting = False
         self._supervisor = Supervisor()
         self._zone = ZoneInfo(settings.device.timezone)
@@ -90,12 +90,24 @@ class RecorderService:
             # The writer's turns are 2 s apart while nothing is heard: too long for a switch of paths.
             self._paths.look,
         )
+        erasures = self._paths.erasures
+        hands = Hands(
+            hush=self._capture.wake,
+            restart=self._restart,
+            identify=self._identify,
+            lit=lambda: self._panel.lit,
+            erase=erasures.order,
+            erased=erasures.done.get,
+        )
+        self._orders = Orders(settings, clock, self._vitals, self._recipients, self._runtime, hands)
+        self._panel = Panel(settings.gpio, self._runtime, clock, self._orders, self._current, self._schedule_allows)
 
     def run(self) -> int:
         """Record until SIGTERM or SIGINT. Returns the exit status; raises KioskError when it can't begin."""
         self._paths.lock()
         self._runtime.mkdir(parents=True, exist_ok=True)
         self._orders.remember()
+        self._panel.open()
         forbid_core_dumps()
         try:
             lock_memory()
@@ -113,6 +125,7 @@ class RecorderService:
         self._guarded(self._supervise)
         self._supervisor.stopping()
         self._wait_for(threads)
+        self._panel.close()
         self._publish("stopped")
         return self._exit_status()
 
@@ -132,6 +145,9 @@ class RecorderService:
         self._orders.awake.set()
         self._capture.wake()
 
+    def _identify(self, minutes: int) -> None:
+        self._panel.identify(minutes)
+
     def _restart(self) -> None:
         self._restarting = True
         self.stop()
@@ -150,7 +166,7 @@ class RecorderService:
         while not self._stop.is_set():
             watch_s = _WATCH_S if self._report() else _STARTING_S
             self._clock.wait(self._orders.awake, min(rest_s, watch_s))
-            rest_s = self._orders.step()
+            rest_s = min(self._orders.step(), self._panel.step())
             self._look_around()
 
     def _look_around(self) -> None:
@@ -195,6 +211,7 @@ class RecorderService:
     def _after_turn(self) -> None:
         self._publish(self._current())
         self._orders.poke()
+        self._panel.poke()
 
     def _withheld(self) -> Withheld | None:
         quiet = self._orders.quiet()
@@ -214,7 +231,7 @@ class RecorderService:
         return vitals.storage if vitals.microphone == "recording" else vitals.microphone
 
     def _trouble(self) -> str:
-        return self._vitals.trouble or self._paths.trouble or self._vitals.storage_trouble
+        return self._vitals.trouble or self._paths.trouble or self._vitals.storage_trouble or self._panel.trouble
 
     def _publish(self, state: RecorderState) -> None:
         now_ns = self._published_ns = self._clock.monotonic_ns()

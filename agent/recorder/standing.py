@@ -43,18 +43,17 @@ class Standing:
     obeyed: Mapping[str, int] = field(default_factory=dict)
     """When each command that was obeyed expires, in wall time."""
 
+    def quieted(self, quiets: tuple[Quiet, ...], now: Moment) -> Standing:
+        """With other quiets."""
+        return replace(self, generation=self.generation + 1, quiets=lasting(quiets, now))
+
     def after(self, quiets: tuple[Quiet, ...], command: str, expires_ns: int, now: Moment) -> Standing:
         """With other quiets, and one more command that was obeyed; without what nobody needs to know any more."""
         wall_ns = now.wall_ns or 0
         living = {name: until_ns for name, until_ns in self.obeyed.items() if until_ns > wall_ns}
         expired = sorted(self.obeyed.items() - living.items(), key=lambda known: known[1])[-_MOST_EXPIRED:]
         known = {name: until_ns for name, until_ns in expired if until_ns > wall_ns - REMEMBERED_NS}
-        return replace(
-            self,
-            generation=self.generation + 1,
-            quiets=lasting(quiets, now),
-            obeyed=known | living | {command: expires_ns},
-        )
+        return replace(self.quieted(quiets, now), obeyed=known | living | {command: expires_ns})
 
 
 def encoded(standing: Standing) -> bytes:
@@ -84,11 +83,12 @@ def decoded(text: bytes) -> Standing:
     return standing
 
 
-def remembered(card: Path, memory: Path, now: Moment, damaged_ns: int) -> Standing:
+def remembered(card: Path, memory: Path, now: Moment, damaged_ns: int, source: Source = "command") -> Standing:
     """What was kept in two directories.
 
-    A file that can't be understood may have told of a mute: then the room isn't heard for `damaged_ns` from now. A card
-    that can't be read is another matter: recordings go to memory, and what was kept there counts.
+    A file that can't be understood may have told of a mute: then the room isn't heard for `damaged_ns` from now, as if
+    it had been muted by `source`. A card that can't be read is another matter: recordings go to memory, and what was
+    kept there counts.
     """
     found: list[Standing] = []
     broken = False
@@ -104,10 +104,9 @@ def remembered(card: Path, memory: Path, now: Moment, damaged_ns: int) -> Standi
             broken = True
     newest = max(found, key=lambda standing: standing.generation, default=Standing())
     known = {name: until_ns for standing in found for name, until_ns in standing.obeyed.items()}
-    quiets = newest.quiets
     if broken and not found:
-        quiets = (begun("muted", "command", damaged_ns, now),)
-    return replace(newest, quiets=lasting(quiets, now), obeyed=known)
+        return newest.quieted((begun("muted", source, damaged_ns, now),), now)
+    return replace(newest, quiets=lasting(newest.quiets, now), obeyed=known)
 
 
 def keep(directory: Path, standing: Standing, *, durable: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.recorder.encryption import Recipients
+from agent.recorder.erasing import Erasures
 from agent.recorder.ring import Ring
 from agent.recorder.root import Root
 from agent.recorder.succession import CARD_ERRORS, Succession
@@ -22,9 +23,16 @@ class Turns:
     """Makes writers for one ring and has them write; both paths' threads share it."""
 
     def __init__(
-        self, ring: Ring, clock: Clock, vitals: Vitals, recipients: Recipients, turned: Callable[[], None]
+        self,
+        ring: Ring,
+        clock: Clock,
+        vitals: Vitals,
+        recipients: Recipients,
+        erasures: Erasures,
+        turned: Callable[[], None],
     ) -> None:
         """`turned` is called after each turn, and when another writer has begun."""
+        self._erasures = erasures
         self._ring = ring
         self._clock = clock
         self._vitals = vitals
@@ -49,6 +57,7 @@ class Turns:
                     checked_ns = now_ns
                     self._vitals.boot = timekeeper.check()
                 between()
+                self._erasures.step(root, writer)
             except CARD_ERRORS as error:
                 raise writer.failed(error) from error
             self._turned()

@@ -11,21 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.contract.metrics import RecorderState
-from agent.ledger import Boot
+from agent.ledger import Boot, NoteKind
 from agent.recorder.levels import Levels
 
 
 @dataclass(frozen=True, slots=True)
-class Obeyed:
-    """A command that counts, for the journal."""
+class Noted:
+    """Something that people wanted of the kiosk, for the journal."""
 
-    id: str
-    key: str
-    """The public key that signed it."""
-    verb: str
-    args: dict[str, Any]
-    sha256: str
-    """Of the payload as it came."""
+    kind: NoteKind
+    body: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -58,7 +53,7 @@ class Vitals:
     boot: Boot = field(default_factory=lambda: Boot("", 0, "unsynchronised"))
     """What the ledger knows of this boot: its offset, and how far that is to be trusted."""
 
-    obeyed: deque[Obeyed] = field(default_factory=deque)
+    noted: deque[Noted] = field(default_factory=deque)
     """What the main thread obeyed and the writer hasn't entered yet."""
 
     def wall_ns(self, monotonic_ns: int) -> int | None:

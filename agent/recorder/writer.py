@@ -98,6 +98,17 @@ class Writer:
             raise self.failed(error) from error
         return True
 
+    def closed_before(self, wall_ns: int) -> bool:
+        """Whether everything heard before then is sealed, or never will be; what is open is sealed for it.
+
+        False while some of it is still on its way. Raises CARD_ERRORS.
+        """
+        if not self._intake.has_come_to(wall_ns - self._vitals.boot.offset_ns, self._clock.monotonic_ns()):
+            return False
+        if self._run is not None:
+            self._run.seal()
+        return True
+
     # One writer after the other.
 
     def failed(self, cause: Exception) -> CardFailed:
@@ -232,20 +243,20 @@ class Writer:
     def _enter(self, gaps: Iterable[Gap], **counted: float) -> None:
         """Enter gaps, counts and what was ordered together; what a failing card doesn't take is owed next time."""
         self._owed += gaps
-        obeyed = tuple(self._vitals.obeyed)
-        if not (self._owed or counted or obeyed):
+        noted = tuple(self._vitals.noted)
+        if not (self._owed or counted or noted):
             return
         with self._ledger.transaction():
-            for order in obeyed:
-                self._ledger.obeyed(order.id, order.key, order.verb, order.args, order.sha256)
+            for note in noted:
+                self._ledger.note(note.kind, note.body)
             for gap in self._owed:
                 self._ledger.gap(gap)
                 if gap.previous_boot is None:
                     self._ledger.count(gap_seconds_total=(gap.end_ns - gap.begin_ns) / NS_PER_S)
             self._ledger.count(**counted)
         self._owed.clear()
-        for _ in obeyed:
-            self._vitals.obeyed.popleft()
+        for _ in noted:
+            self._vitals.noted.popleft()
 
     def _leave(self) -> None:
         """What is open ends here; a gap that is open goes on with the next writer."""

@@ -19,7 +19,7 @@ def verbs_listed() -> str:
     lines = []
     for verb in VERBS.values():
         takes = " ".join(f"{each.name}=…" if each.required else f"[{each.name}=…]" for each in verb.arguments)
-        lines.append(f"{verb.name} {takes}".strip() + f": {verb.text}" + (" (a later release)" if verb.planned else ""))
+        lines.append(f"{verb.name} {takes}".strip() + f": {verb.text}")
         lines += [f"  {each.name}: {each.kind.described.replace('`', '')}; {each.text}" for each in verb.arguments]
     return "\n\n".join(["Verbs:", *lines, example("command room-12 mute minutes=10")])
 

@@ -79,11 +79,18 @@ def test_each_refusal_has_its_own_reason_and_names_the_command() -> None:
     assert isinstance(judged(payload, now_ns=NOW_NS - TOLERANCE_NS), Command)
 
 
-@pytest.mark.parametrize("verb", ["erase"])
-def test_what_a_later_release_brings_is_refused_plainly(verb: str) -> None:
-    found = judged(sign("command", document(verb), ALICE))
+def test_what_this_kiosk_cannot_do_is_refused_plainly() -> None:
+    found = judge(
+        sign("command", document("identify"), ALICE),
+        retained=False,
+        keys=KEYS,
+        target=TARGET,
+        now_ns=NOW_NS,
+        seen=lambda _: False,
+        able=frozenset(),
+    )
     assert isinstance(found, Refusal)
-    assert (found.reason, "release" in found.text) == ("unavailable", True)
+    assert (found.reason, found.text) == ("unavailable", "this kiosk has no LED")
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,23 @@ def test_what_makes_no_sense_is_refused_before_it_is_sent(verb: str, text: str) 
     (argument,) = VERBS[verb].arguments
     with pytest.raises(MisreadError):
         argument.kind.read(text)
+
+
+@pytest.mark.parametrize(
+    ("args", "sound"),
+    [
+        ({"last": "10m"}, True),
+        ({"from": "2026-03-01T08:00:00Z"}, True),
+        ({"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T08:00:01.5Z", "reason": "asked by the patient"}, True),
+        ({}, False),
+        ({"last": "0s"}, False),
+        ({"last": "10m", "from": "2026-03-01T08:00:00Z"}, False),
+        ({"to": "2026-03-01T08:00:00Z"}, False),
+        ({"from": "2026-03-01T08:00:00Z", "to": "2026-03-01T08:00:00Z"}, False),
+        ({"from": "2026-03-01 08:00"}, False),
+        ({"from": "2026-13-01T08:00:00Z"}, False),
+        ({"last": "10m", "reason": "two\nlines"}, False),
+    ],
+)
+def test_what_is_to_be_erased_is_one_stretch_of_time(args: dict[str, str], sound: bool) -> None:  # noqa: FBT001
+    assert (VERBS["erase"].wrong_with(args) is None) == sound

@@ -424,7 +424,7 @@ def test_a_key_that_did_not_become_durable_does_not_go_out(
     kiosk.record(2)
     fixed = Ledger.fix_key
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(Ledger, "fix_key", full)

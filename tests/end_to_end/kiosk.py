@@ -75,6 +75,10 @@ class Kiosk:
             command = ["agent.recorder", "--settings-fd", "{}"]
         return self._start(command, room.environment)
 
+    def record_by(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start a recorder by a module of the test's own; "{}" in its arguments is where the settings are."""
+        return self._start(command, environment)
+
     def upload(self, *options: str, room: SimulatedRoom | None = None) -> subprocess.Popen[bytes]:
         """Start the courier; with a `room` it lives by the room's clock."""
         if room is None:

@@ -172,7 +172,7 @@ class Room:
         """Erase an uploaded segment: the journal says so, and a tombstone."""
         known = self.ledger.segment(segment.name)
         assert known is not None
-        self.ledger.erasure(order, [segment.name], "asked for")
+        self.ledger.erase(order, [segment.name], "asked for")
         at = timestamp(self.clock.wall_ns())
         stone = Tombstone(SITE, self.device, order, at, "asked for", [(segment.run, segment.seq, known.key)])
         self._put(

@@ -1,0 +1,185 @@
+"""Erasing: whole recordings that overlap a stretch of time, by a signed command or by who is on the kiosk.
+
+    1. the order becomes a file `<spool.path>/erase/<id>.json`, durable; where it came by command, from memory
+    2. the writer seals what is open, once everything that was heard before the stretch's end has come to it
+    3. one transaction of the ledger: the recordings are `erased`, the journal has `erasure` with their names
+    4. their files go, also from quarantine; `fsync` of the directories
+    5. the order's file goes
+
+Each step can be repeated: an order that the journal has is carried out from 4 on. The courier makes a tombstone of the
+journal's entry, so that those in the store can be removed as well (agent.courier.custodian). Recordings in memory
+belong to the ledger there, and to an order with an id of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from agent.contract.commands import ID
+from agent.ledger import Boot, Segment
+from agent.recorder.root import Root
+from agent.recorder.writer import Writer
+from agent.spool import replace_file, sync_directory
+
+log = logging.getLogger(__name__)
+
+_DIRECTORY: Final = "erase"
+_NOTHING_THERE: Final = frozenset({"evicted", "lost", "empty", "erased"})
+"""States of recordings that are nowhere, unless they have a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """An order to erase."""
+
+    id: str
+    from_ns: int
+    to_ns: int
+    """Wall time, by what the ledger says of the boots: as `kiosk-recorder list` tells it."""
+    why: str
+
+    @property
+    def in_memory(self) -> Erasure:
+        """The same for the ledger in memory: one order has one tombstone."""
+        return replace(self, id=hashlib.sha256(f"{self.id}/direct".encode()).hexdigest()[:32])
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was erased by one order."""
+
+    recordings: int
+    seconds: float
+    in_store: int
+    """Those of them that have a key: they may be in the store."""
+
+
+def overlapping(segments: Iterable[Segment], boots: Iterable[Boot], erasure: Erasure) -> list[Segment]:
+    """What the order is about: overlapping by any part, and here, or perhaps in the store. Pure."""
+    offsets = {boot.boot: boot.offset_ns for boot in boots}
+    return [
+        segment
+        for segment in segments
+        if segment.state != "erased"
+        and (segment.present or segment.key is not None or segment.state not in _NOTHING_THERE)
+        and offsets.get(segment.boot, 0) + segment.end_ns > erasure.from_ns
+        and offsets.get(segment.boot, 0) + segment.begin_ns < erasure.to_ns
+    ]
+
+
+def order(root: Path, erasure: Erasure) -> None:
+    """Have it carried out, now or at the next start; durable on return. Raises OSError."""
+    directory = root / _DIRECTORY
+    if not directory.is_dir():
+        directory.mkdir(exist_ok=True)
+        sync_directory(root)
+    replace_file(directory / f"{erasure.id}.json", json.dumps(asdict(erasure)).encode(), durable=True)
+
+
+def ordered(root: Path) -> Iterator[Erasure]:
+    """Every order that waits. What can't be understood is told of and left alone."""
+    try:
+        names = os.listdir(root / _DIRECTORY)  # noqa: PTH208 (names alone)
+    except FileNotFoundError:
+        return
+    for name in sorted(names):
+        if ID.fullmatch(name.removesuffix(".json")):
+            try:
+                found = json.loads((root / _DIRECTORY / name).read_bytes())
+                yield Erasure(str(found["id"]), int(found["from_ns"]), int(found["to_ns"]), str(found["why"]))
+            except (ValueError, KeyError, TypeError):
+                log.error("%s is no order to erase", root / _DIRECTORY / name)  # noqa: TRY400 (it says enough)
+
+
+def carry_out(root: Root, erasure: Erasure) -> Erased:
+    """Steps 3 and 4 on one spool. Raises CARD_ERRORS; it can be repeated."""
+    ledger = root.ledger
+    names = next((names for order, _, names in ledger.erasures() if order == erasure.id), None)
+    if names is None:
+        chosen = overlapping(ledger.segments(), ledger.boots(), erasure)
+        names = [segment.name for segment in chosen]
+        with ledger.transaction():
+            ledger.erase(erasure.id, names, erasure.why)
+        log.warning("%d recordings are erased: %s", len(names), erasure.why or "no reason was given")
+    for name in names:
+        root.retention.remove(name)
+    root.retention.remove_from_quarantine(names)
+    for directory in (root.layout.sealed, root.layout.quarantine):
+        sync_directory(directory)
+    with ledger.transaction():
+        root.retention.commit_removals()
+    segments = [segment for name in names if (segment := ledger.segment(name)) is not None]
+    in_store = sum(segment.key is not None for segment in segments)
+    return Erased(len(names), sum(segment.seconds for segment in segments), in_store)
+
+
+def fulfilled(root: Path, erasure: Erasure) -> None:
+    """Step 5. Raises OSError."""
+    (root / _DIRECTORY / f"{erasure.id}.json").unlink(missing_ok=True)
+
+
+class Erasures:
+    """Orders on their way to the two spools. Each spool's own thread carries them out there."""
+
+    def __init__(self, card: Path, memory: Path, news: Callable[[], None]) -> None:
+        """`news` is called when there is something to carry out."""
+        self._card = card
+        self._memory = memory
+        self._news = news
+        self._lock = threading.Lock()
+        self._waiting: dict[Path, dict[str, Erasure]] = {}
+        self._mark = 0
+        self.done: dict[str, Erased] = {}
+        """What was erased on the card, by order."""
+
+    def order(self, erasure: Erasure) -> None:
+        """By command: from the main thread, which never touches the card. A thread of its own makes it durable."""
+        self._wait(self._card, erasure)
+        self._wait(self._memory, erasure.in_memory)
+        self._news()
+        threading.Thread(target=self._keep, args=(erasure,), name="erase", daemon=True).start()
+
+    def step(self, root: Root, writer: Writer | None) -> None:
+        """From the thread of a spool, with its writer if one is at work there. Raises CARD_ERRORS."""
+        place = root.layout.root
+        if place == self._card:
+            self._look()
+        for erasure in list(self._waiting.get(place, {}).values()):
+            if writer is not None and not writer.closed_before(erasure.to_ns):
+                continue
+            erased = carry_out(root, erasure)
+            with self._lock:
+                del self._waiting[place][erasure.id]
+            if place == self._card:
+                fulfilled(place, erasure)
+                self.done[erasure.id] = erased
+
+    def _look(self) -> None:
+        """What was ordered by a file: one stat while there is nothing new."""
+        try:
+            mark = (self._card / _DIRECTORY).stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if mark != self._mark:
+            self._mark = mark
+            for erasure in ordered(self._card):
+                self._wait(self._card, erasure)
+                self._wait(self._memory, erasure.in_memory)
+
+    def _wait(self, place: Path, erasure: Erasure) -> None:
+        with self._lock:
+            self._waiting.setdefault(place, {})[erasure.id] = erasure
+
+    def _keep(self, erasure: Erasure) -> None:
+        try:
+            order(self._card, erasure)
+        except OSError as error:
+            log.warning("can't keep on the card what is to be erased: %s", error)

@@ -1,0 +1,39 @@
+"""`kiosk-fleet erase-apply`: what was erased on kiosks goes from the store, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.terminal import counted
+from fleet.options import AsJson, Yes, confirm
+
+
+def erase_apply(
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="s3://bucket/prefix, or a directory.")],
+    device: Annotated[str, typer.Option(metavar="SITE/DEVICE", help="Only this one.")] = "",
+    enrolment: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Only tombstones that these devices signed; as for verify; repeat it."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    yes: Yes = False,
+    endpoint_url: Annotated[str, typer.Option(metavar="URL", help="Of an S3-compatible store; else AWS.")] = "",
+    region: Annotated[str, typer.Option(metavar="NAME", help="Of the bucket; else boto3's own.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Remove from the store what was erased on the kiosks, with your credentials.
+
+    Reads their tombstones. Exit status: 0 nothing of it is left, 1 something had to stay, 2 could not look.
+    """
+    from fleet import erasing
+
+    store = erasing.open_store(place, endpoint_url, region)
+    found = list(erasing.graves(store, device, enrolment))
+    there = sum(grave.fate == "present" for grave in found)
+    if there and not dry_run:
+        confirm("erase", f"remove {counted(there, 'recording')} from {place}", yes=yes)
+    told = found if dry_run else [erasing.removed(store, grave) for grave in found]
+    raise typer.Exit(erasing.report(told, as_json=as_json))

@@ -1,0 +1,161 @@
+"""Tombstones carried out in a real store: what they name goes, for ever, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.contract import seeds
+from agent.contract.custody import Enrolment, Tombstone, custody_prefix
+from agent.contract.keys import Recording
+from agent.contract.signed import public_key, sign
+from tests.end_to_end.kiosk import ROOT
+from tests.servers import Bucket, bucket, s3_store  # noqa: F401
+
+RUN = "0123456789ab"
+ID = "cd" * 16
+
+
+def key(seq: int, device: str = "room-12") -> str:
+    recording = Recording(
+        run=RUN,
+        seq=seq,
+        start_ns=1_790_000_000 * 10**9 + seq * 60 * 10**9,
+        frames=960_000,
+        rate=16000,
+        channels=1,
+        boot="b" * 32,
+        clock="synchronised",
+        truncated=False,
+        sha256=f"{seq:064x}",
+        suffix=".flac",
+    )
+    return recording.key("clinic", "north", device)
+
+
+class Shelf:
+    """A bucket with recordings of two kiosks, and a device that signs."""
+
+    def __init__(self, shop: Bucket, place: Path) -> None:
+        self.bucket = shop
+        self.seed_file = place / "device.key"
+        seeds.make(self.seed_file)
+        self.seed = seeds.load(self.seed_file, "")
+        self.enrolment = place / "room-12.json"
+        self.enrolment.write_text(Enrolment("north", "room-12", public_key(self.seed), "2026-03-01T08:00:00Z").text())
+        for seq in range(4):
+            self.put(key(seq), b"sound")
+            self.put(key(seq, "room-13"), b"sound")
+
+    def put(self, key: str, content: bytes) -> None:
+        with closing(self.bucket.store.client()) as client:
+            client.put_object(Bucket=self.bucket.name, Key=key, Body=content)
+
+    def bury(
+        self,
+        *segments: tuple[str, int, str | None],
+        device: str = "room-12",
+        seed: bytes | None = None,
+    ) -> None:
+        tombstone = Tombstone("north", "room-12", ID, "2026-03-01T08:00:00Z", "asked by the patient", list(segments))
+        payload = sign("tombstone", tombstone.document(), seed or self.seed)
+        self.put(custody_prefix("clinic", "north", device) + tombstone.name, payload)
+
+    def apply(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fleet.cli", "erase-apply", self.place, *self.address, *options],
+            env=os.environ | self.bucket.store.admin.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+
+    @property
+    def address(self) -> list[str]:
+        return ["--endpoint-url", self.bucket.store.url]
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self.bucket.name}/clinic"
+
+    def there(self) -> set[str]:
+        return {each for each in self.bucket.contents() if "/custody/" not in each}
+
+
+@pytest.fixture
+def shelf(bucket: Bucket, tmp_path: Path) -> Shelf:  # noqa: F811
+    return Shelf(bucket, tmp_path)
+
+
+def test_what_a_tombstone_names_goes_and_nothing_else(shelf: Shelf) -> None:
+    before = shelf.there()
+    shelf.bury((RUN, 1, key(1)), (RUN, 2, key(2)), (RUN, 9, key(9)), (RUN, 8, None))
+    dry = shelf.apply("--dry-run", "--json")
+    assert dry.returncode == 0, dry.stderr
+    assert [grave["fate"] for grave in json.loads(dry.stdout)] == ["present", "present", "absent"]
+    assert shelf.there() == before
+    unasked = shelf.apply()
+    assert (unasked.returncode, "nothing was removed" in unasked.stderr) == (2, True)
+    assert shelf.there() == before
+    done = shelf.apply("--yes", "--enrolment", str(shelf.enrolment))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("removed") == 2
+    assert shelf.there() == before - {key(1), key(2)}
+    again = shelf.apply("--yes", "--json")
+    assert [grave["fate"] for grave in json.loads(again.stdout)] == ["absent"] * 3
+    assert again.returncode == 0
+
+
+def test_what_is_not_its_own_recording_is_refused_and_named(shelf: Shelf) -> None:
+    before = shelf.there()
+    manifest = custody_prefix("clinic", "north", "room-12") + f"{'a' * 12}-000000001-000000009.json"
+    shelf.put(manifest, b"{}")
+    strange = [key(1, "room-13"), key(2), manifest, key(3).replace("clinic", "clinic/../clinic")]
+    shelf.bury(*((RUN, 1, each) for each in strange))
+    found = shelf.apply("--yes", "--json")
+    assert found.returncode == 1
+    graves = json.loads(found.stdout)
+    assert [grave["fate"] for grave in graves] == ["refused"] * 4
+    assert [grave["key"] for grave in graves] == strange
+    assert shelf.there() == before
+    assert manifest in shelf.bucket.contents()
+
+
+def test_another_devices_tombstone_and_a_forged_one_count_for_nothing(shelf: Shelf) -> None:
+    before = shelf.there()
+    shelf.bury((RUN, 1, key(1)), device="room-13")
+    shelf.bury((RUN, 2, key(2)), seed=bytes(range(32)))
+    shelf.put(custody_prefix("clinic", "north", "room-12") + f"erase-{'e' * 16}.json", b"garbage")
+    found = shelf.apply("--yes", "--json", "--enrolment", str(shelf.enrolment))
+    assert found.returncode == 1
+    assert [grave["fate"] for grave in json.loads(found.stdout)] == ["refused"] * 3
+    assert shelf.there() == before
+
+
+def test_in_a_bucket_that_keeps_old_versions_all_of_them_go(shelf: Shelf) -> None:
+    with closing(shelf.bucket.store.client()) as client:
+        client.put_bucket_versioning(Bucket=shelf.bucket.name, VersioningConfiguration={"Status": "Enabled"})
+        client.put_object(Bucket=shelf.bucket.name, Key=key(7), Body=b"first")
+        client.put_object(Bucket=shelf.bucket.name, Key=key(7), Body=b"second")
+        shelf.bury((RUN, 7, key(7)))
+        assert shelf.apply("--yes").returncode == 0
+        left = client.list_object_versions(Bucket=shelf.bucket.name, Prefix=key(7))
+    assert [*left.get("Versions", []), *left.get("DeleteMarkers", [])] == []
+
+
+def test_a_place_that_is_none_is_told_of(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "fleet.cli", "erase-apply", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (found.returncode, "no such directory" in found.stderr) == (2, True)
