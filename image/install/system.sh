@@ -23,8 +23,8 @@ running() {
 }
 
 make_users() {
-    within getent passwd kiosk-recorder kiosk-courier >/dev/null && return
-    change "make users kiosk-recorder and kiosk-courier, and group kiosk" write_users
+    within getent passwd kiosk-recorder kiosk-courier >/dev/null && within getent group gpio >/dev/null && return
+    change "make users kiosk-recorder and kiosk-courier, and groups kiosk and gpio" write_users
 }
 
 write_users() {
