@@ -31,6 +31,9 @@ provision() {
         problem "kiosk.toml is missing" "Put it on the boot partition, beside config.txt."
         refuse
     fi
+    # The spool may be a file system that was made a moment ago, root's.
+    find_spool
+    make_directories
     if ((CHANGES)) && [[ ! $TARGET ]]; then
         systemctl daemon-reload # drop-ins may have come
     fi
@@ -147,9 +150,7 @@ take_in() {
     done
     if [[ -f $(at "$INCOMING/config.toml") ]]; then
         NEW_CONFIG=$(at "$INCOMING/config.toml")
-        find_spool
         write_drop_ins "$VERSION"
-        make_directories
         name_host
         set_zone
         write_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.install.conftest import FIRST
-from tests.install.machine import ETC, OPT, Machine, Workshop
+from tests.install.machine import ETC, OPT, SPOOL, Machine, Workshop
 from tests.install.test_installing import snapshot
 
 pytestmark = pytest.mark.timeout(900)
@@ -190,6 +190,16 @@ def test_what_was_changed_on_the_kiosk_since_is_not_undone_by_a_start(card: Mach
     card.write(f"{ETC}/config.toml", KIOSK.replace("south", "west"))
     assert card.run(*PROVISION).status == 0
     assert "west" in text(card, ETC / "config.toml")
+
+
+def test_a_spool_that_was_made_anew_is_given_to_both_services(card: Machine) -> None:
+    leave(card)
+    assert card.run(*PROVISION).status == 0
+    card.run("rm", "-r", f"/{SPOOL}")
+    card.run("mkdir", f"/{SPOOL}")
+    assert card.run(*PROVISION).status == 0
+    owners = card.run("stat", "-c", "%a %U:%G", f"/{SPOOL}", f"/{SPOOL}/state").text.splitlines()
+    assert owners == ["750 kiosk-recorder:kiosk", "770 kiosk-recorder:kiosk"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@
 set -euo pipefail
 
 readonly ROOTFS=$1 OUT=$2
+: "${IGconf_image_name?}" "${IGconf_image_suffix?}"
+: "${IGconf_image_boot_part_size?}" "${IGconf_image_root_part_size?}" "${IGconf_image_spool_part_size?}"
 
 # A kernel finds its root by the number of its partition on the disk with this signature, with an initramfs or without.
 signature=$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
@@ -36,12 +38,12 @@ image root.ext4 {
     size = $IGconf_image_root_part_size
 }
 
-# Made for the card that it's going to fill: blocks of 4 KiB, a journal of 64 MiB, nothing kept for root.
+# Made for the card that it's going to fill: blocks of 4 KiB, a journal of 32 MiB, nothing kept for root.
 image spool.ext4 {
     ext4 {
         label = "kiosk-spool"
         use-mke2fs = true
-        extraargs = "-b 4096 -T default -m 0 -J size=64"
+        extraargs = "-b 4096 -T default -m 0 -J size=32"
     }
     mountpoint = "/var/lib/kiosk-recorder"
     size = $IGconf_image_spool_part_size
