@@ -5,6 +5,8 @@
 readonly SYSTEM=$OPT/current/image/system
 readonly UNITS=(kiosk-recorder.service kiosk-courier.service)
 
+readonly OF_CARDS=(kiosk-first-boot.service kiosk-spool-grow.service) # what only a kiosk that was made as a card has
+
 BEFORE_START=false # --provision: the machine is starting, and both services wait for what this does
 
 # What is linked, and to which file of image/system.
@@ -122,10 +124,12 @@ link_system() {
 # Usage: unlink_system
 unlink_system() {
     local index unit
-    for unit in "${UNITS[@]}" kiosk-trial.service kiosk-first-boot.service; do
+    for unit in "${UNITS[@]}" kiosk-trial.service "${OF_CARDS[@]}"; do
         remove "/etc/systemd/system/multi-user.target.wants/$unit" "/etc/systemd/system/$unit.d"
     done
-    remove /etc/systemd/system/kiosk-first-boot.service
+    for unit in "${OF_CARDS[@]}"; do
+        remove "/etc/systemd/system/$unit"
+    done
     for ((index = 0; index < ${#LINKS[@]}; index += 2)); do
         remove "${LINKS[index]}"
     done

@@ -48,7 +48,7 @@ def image(workshop: Workshop, media: Path, installed: Machine) -> Machine:
     with Machine(workshop, media, installed) as machine:
         machine.file(ETC / "config.toml").unlink()
         machine.write("usr/local/sbin/hostname", HOSTNAME, 0o755)
-        said = machine.install(FIRST, "--first-boot")
+        said = machine.make_card(FIRST)
         assert said.status == 0, said.text
         assert "takes its configuration when it starts" in said.text
         machine.file(BOOT).mkdir(parents=True)
@@ -229,7 +229,15 @@ def test_each_file_goes_where_it_belongs(card: Machine) -> None:
     assert card.run("stat", "-c", "%a %U:%G", network).text.strip() == "600 root:root"
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 9])
+def test_nothing_of_a_card_is_left_when_it_is_no_kiosk_any_more(card: Machine) -> None:
+    leave(card)
+    assert card.run(*PROVISION).status == 0
+    said = card.run(f"/{OPT}/current/install.sh", "--uninstall")
+    assert said.status == 0, said.text
+    assert "kiosk" not in card.run("ls", "-R", "/etc/systemd/system").text
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 29])
 def test_after_a_power_cut_at_any_step_the_next_start_has_it_all(
     workshop: Workshop, media: Path, installed: Machine, image: Machine, step: int
 ) -> None:
