@@ -86,7 +86,7 @@ write_drop_ins() {
         path=/etc/systemd/system/$unit.d/config.conf
         # The release may not be there yet when this is only tried.
         complete "$1" || continue
-        within "$RELEASES/$1/venv/bin/python" -P -m agent.config.units "$unit" \
+        within "$RELEASES/$1/venv/bin/python" -P -m agent.dropins "$unit" \
             <"${NEW_CONFIG:-$(at "$ETC/config.toml")}" >"$SCRATCH/$unit"
         if [[ -s $SCRATCH/$unit ]]; then
             put_file "$SCRATCH/$unit" "$path" 0644 root:root

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from agent.config.units import UNITS, drop_in
+from agent.dropins import UNITS, drop_in
 from tests.install.machine import ROOT
 
 SYSTEM = ROOT / "image" / "system"

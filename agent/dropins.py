@@ -1,6 +1,6 @@
 """What systemd must be told of a configuration: where the two hardened processes may write besides.
 
-`python -m agent.config.units UNIT` reads a config.toml from standard input and prints a drop-in for that unit, nothing
+`python -m agent.dropins UNIT` reads a config.toml from standard input and prints a drop-in for that unit, nothing
 when its own text says all. install.sh asks it.
 """
 
