@@ -1,6 +1,6 @@
 """A card's root file system for arm64, made and run on a machine that is no Pi, records.
 
-It takes a quarter of an hour and a network, so it's asked for: KIOSK_RECORDER_ARM64 names a directory for the wheels,
+It takes an hour or more and a network, so it's asked for: KIOSK_RECORDER_ARM64 names a directory for the wheels,
 which are made if it's empty (image/wheelhouse). Programs for arm64 are run by qemu-user.
 """
 
@@ -43,7 +43,7 @@ def packages() -> list[str]:
 @pytest.fixture(scope="module")
 def wheelhouse() -> Path:
     if WHEELS not in os.environ:
-        pytest.skip(f"it takes a quarter of an hour: ask for it by {WHEELS}=DIRECTORY")
+        pytest.skip(f"it takes an hour: ask for it by {WHEELS}=DIRECTORY")
     for tool in ("mmdebstrap", "arch-test"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} isn't installed")
