@@ -99,6 +99,7 @@ def test_a_file_has_to_be_made_from_what_is_in_force(alice: Admin, broker: Broke
     ("content", "told"),
     [
         ("{", "it isn't JSON"),
+        ('{\n  "flags": {},\n}', "it isn't JSON, from line 3, column 1 on"),
         ("[]", "object"),
         ('{"flags": []}', "flags"),
         ('{"flags": {"offline_recording": {"state": "ON"}}}', "use one of: ENABLED, DISABLED"),
@@ -130,6 +131,7 @@ def test_slips_of_the_pen_are_told_with_the_way_out(alice: Admin, broker: Broker
     before = retained(broker)
     for words, told in {
         ("ofline_recording", "off"): "did you mean offline_recording?",
+        ("ofline_recording",): "say the variant, too",
         (FLAG, "of"): "one of on, off, default",
         (FLAG, "off", "--site", "North"): "no site can be called so",
         (FLAG, "off", "--site", "a", "--group", "b"): "exclude each other",
