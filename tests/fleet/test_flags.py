@@ -61,6 +61,18 @@ def test_a_variant_is_chosen_for_all_for_some_and_taken_back(alice: Admin, kiosk
     assert "off      1 kiosk (1 by their environment)" in shown.stdout
 
 
+def test_an_exception_for_nobody_is_made_with_a_note(alice: Admin, kiosks: Kiosks) -> None:
+    kiosks.settle(None)
+    for words, note in {
+        ("--group", "interal"): "no kiosk of group interal yet; did you mean internal?",
+        ("--site", "west"): "no kiosk of site west yet\n",
+        ("--device", "north-3"): "no kiosk of device north-3 yet; did you mean north-2?",
+    }.items():
+        made = alice.run("flags", "set", FLAG, "off", *words)
+        assert (made.returncode, note in made.stderr) == (0, True), made.stderr
+    assert "note" not in alice.run("flags", "set", FLAG, "off", "--group", "internal").stderr
+
+
 def test_who_lags_behind_is_named(alice: Admin, kiosks: Kiosks) -> None:
     deaf = kiosks.all[0]
     deaf.switch_off()
