@@ -10,10 +10,10 @@ import pytest
 from agent.contract.messages import FLAGS, Message
 from agent.errors import KioskError
 from fleet.broker import Address, Line
-from tests.servers import Broker, free_ports, mosquitto
+from tests.servers import Broker, broker, free_ports, mosquitto  # noqa: F401
 
 
-def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:
+def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:  # noqa: F811
     address = Address(broker.url)
     with Line(address) as line:
         line.publish(Message(FLAGS, b"{}", qos=1, retain=True))
@@ -22,7 +22,7 @@ def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:
         assert late.retained("kiosk/v1/#") == {FLAGS: b"{}", "kiosk/v1/north/room-1/status": b"online"}
 
 
-def test_an_answer_is_waited_for(broker: Broker) -> None:
+def test_an_answer_is_waited_for(broker: Broker) -> None:  # noqa: F811
     with Line(Address(broker.url)) as line:
         line.listen("kiosk/v1/+/+/cmd/result")
         topic = "kiosk/v1/north/room-1/cmd/result"
@@ -36,7 +36,18 @@ def test_an_answer_is_waited_for(broker: Broker) -> None:
 
 def test_without_a_broker_there_is_one_clear_error() -> None:
     (port,) = free_ports(1)
-    with pytest.raises(KioskError, match="is the broker up"), Line(Address(f"mqtt://127.0.0.1:{port}")):
+    with (
+        pytest.raises(KioskError, match=": Connection refused\n  → is the broker up"),
+        Line(Address(f"mqtt://127.0.0.1:{port}")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("option", ["ca", "certificate", "key", "password_file"])
+def test_a_file_that_is_missing_is_named(tmp_path: Path, option: str) -> None:
+    missing = tmp_path / "missing.pem"
+    address = Address("mqtts://127.0.0.1", **{option: missing})  # type: ignore[arg-type]
+    with pytest.raises(KioskError, match=f": {missing}: No such file"), Line(address):
         pass
 
 
