@@ -183,7 +183,8 @@ class Broker:
     def _on_connect_fail(self, _client: Client, _data: object) -> None:
         # paho calls this while it handles the error, and tells it nobody else.
         error = sys.exc_info()[1]
-        self._lost(str(error) if error else "no answer", "is the broker up, and `mqtt.url` right?")
+        plain = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
+        self._lost(plain or str(error or "no answer"), "is the broker up, and `mqtt.url` right?")
 
     def _on_disconnect(
         self,

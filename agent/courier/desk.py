@@ -128,6 +128,9 @@ class Desk:
         return _BUSY_S if self._under_way or self._sent else IDLE_S
 
     def _hear(self, heard: Heard) -> None:
+        # Emptied by somebody who took back what was retained: nothing is said by that.
+        if not heard.payload:
+            return
         # A broker lets through a quarter of a gigabyte; of what is too long only that it is counts.
         self._heard.append(Heard(heard.topic, heard.payload[:_LONGEST_HEARD], heard.retained))
         self.noted()
