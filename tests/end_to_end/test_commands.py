@@ -179,6 +179,17 @@ def test_a_retained_command_is_refused_at_each_connection(alive: Scene) -> None:
     assert alive.result(name)["ok"]
 
 
+def test_a_topic_that_is_emptied_says_nothing(alive: Scene) -> None:
+    command = ["mosquitto_pub", "-V", "5", "-p", str(alive.broker.port), "-q", "1", "-t", TOPICS.command, "-n", "-r"]
+    subprocess.run(command, check=True)
+    assert alive.tell("report")["ok"]
+    eventually(
+        lambda: any(e.content["event"] == "command" for e in alive.heard.on("/event")), "the event of the next", 30
+    )
+    refused = [event for event in alive.heard.on("/event") if event.content["event"] == "command_refused"]
+    assert refused == []
+
+
 def test_what_came_before_is_refused_also_by_the_next_courier_and_the_recorder(alive: Scene) -> None:
     scene = alive
     name, payload = scene.command("pause", {"minutes": 60})
