@@ -10,10 +10,10 @@ import pytest
 from agent.contract.messages import FLAGS, Message
 from agent.errors import KioskError
 from fleet.broker import Address, Line
-from tests.servers import Broker, free_ports, mosquitto
+from tests.servers import Broker, broker, free_ports, mosquitto  # noqa: F401
 
 
-def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:
+def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:  # noqa: F811
     address = Address(broker.url)
     with Line(address) as line:
         line.publish(Message(FLAGS, b"{}", qos=1, retain=True))
@@ -22,7 +22,7 @@ def test_what_is_said_is_kept_and_heard(broker: Broker) -> None:
         assert late.retained("kiosk/v1/#") == {FLAGS: b"{}", "kiosk/v1/north/room-1/status": b"online"}
 
 
-def test_an_answer_is_waited_for(broker: Broker) -> None:
+def test_an_answer_is_waited_for(broker: Broker) -> None:  # noqa: F811
     with Line(Address(broker.url)) as line:
         line.listen("kiosk/v1/+/+/cmd/result")
         topic = "kiosk/v1/north/room-1/cmd/result"
