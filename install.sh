@@ -16,10 +16,12 @@ source "$ROOT/image/install/system.sh"
 source "$ROOT/image/install/services.sh"
 # shellcheck source=image/install/preflight.sh
 source "$ROOT/image/install/preflight.sh"
+# shellcheck source=image/install/first_boot.sh
+source "$ROOT/image/install/first_boot.sh"
 
 MODE=install
 CONFIG="" NEW_CONFIG="" SITE="" DEVICE="" UPLOAD="" BROKER="" MICROPHONE="" WHEELHOUSE=""
-OFFLINE=false PURGE=false DELETE_RECORDINGS=false INTERACTIVE=false
+OFFLINE=false PURGE=false DELETE_RECORDINGS=false INTERACTIVE=false FIRST_BOOT=false
 HEALTH_SECONDS=60
 SPOOL=/var/lib/kiosk-recorder
 
@@ -37,6 +39,7 @@ Who the kiosk is (asked for on a terminal):
   --target URL         where recordings go,
   --broker URL         who is told how it's doing,
   --microphone PCM     and what hears (default: hw:CARD=KioskMic, the USB microphone)
+  --first-boot         or nobody yet: each start takes kiosk.toml from the boot partition (image/README.md)
 
 How it is installed:
   --dry-run            say what would be changed, and change nothing
@@ -111,16 +114,19 @@ install_kiosk() {
     give_secrets
     make_key "$VERSION"
     make_swap_safe
-    write_drop_ins "$VERSION"
+    ! settled || write_drop_ins "$VERSION"
     move_on_to "$VERSION"
     link_system
-    if running && are_new; then
+    wait_for_settings
+    if running && settled && are_new; then
         change "use $ETC/config.toml as it is now" true
     fi
     if ((CHANGES == 0)) && [[ ! -e $(at "$UNFINISHED") ]]; then
         say "Release $VERSION is installed as it should be: nothing was changed."
     elif $DRY_RUN; then
         say "Nothing was changed."
+    elif ! settled; then
+        say "Release $VERSION is installed. The kiosk takes its configuration when it starts: kiosk.toml on the boot partition."
     elif running; then
         tell_system
         start_services
@@ -230,12 +236,13 @@ confirm_purge() {
 parse() {
     while (($#)); do
         case $1 in
-            --config | --site | --id | --target | --broker | --microphone | --wheelhouse | --root | --health-seconds)
+            --config | --site | --id | --target | --broker | --microphone | --wheelhouse | --root | --health-seconds | --provision)
                 (($# >= 2)) || fail "$1 needs a value" "./install.sh --help"
                 take "$1" "$2"
                 shift
                 ;;
             --dry-run) DRY_RUN=true ;;
+            --first-boot) FIRST_BOOT=true ;;
             --offline) OFFLINE=true ;;
             --upgrade | --rollback | --uninstall | --judge) MODE=${1#--} ;;
             --purge) PURGE=true ;;
@@ -263,6 +270,7 @@ take() {
             ;;&
         --wheelhouse) WHEELHOUSE=$(realpath -- "$2") ;;
         --root) TARGET=$(realpath -- "$2") ;;
+        --provision) MODE=provision BOOT=$2 ;;
         --health-seconds)
             [[ $2 =~ ^[0-9]{1,4}$ ]] || fail "$1 takes a number of seconds, not \"$2\"" "./install.sh --help"
             HEALTH_SECONDS=$2
@@ -299,6 +307,7 @@ main() {
             ;;
         rollback) roll_back ;;
         judge) judge ;; # kiosk-trial.service, after a power cut
+        provision) provision ;; # kiosk-first-boot.service, at each start
         uninstall) uninstall ;;
     esac
 }

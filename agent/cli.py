@@ -258,7 +258,7 @@ def open_(
 @app.command(epilog=_example("enrol -o room-12.json"))
 def enrol(
     config: ConfigFile = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else standard output.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to; else standard output.")] = None,
 ) -> None:
     """Make this device's signing key and tell its public half.
 

@@ -25,7 +25,7 @@ _PATIENCE_S: Final = 10.0
 _LISTEN_S: Final = 2.0
 """What a broker has retained comes at once."""
 
-_ACL: Final = 'docs/MQTT.md, "What a kiosk must be allowed", has the broker\'s access list'
+_ACL: Final = "fleet/access/kiosks.acl is the access list that the broker should have (docs/SECURITY.md)"
 
 
 class Trial:

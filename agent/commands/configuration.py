@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
-from agent.commands.kiosk import ordered_hours
+from agent.commands.kiosk import ordered_hours, running
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, ConfigError, KioskError, Mistake
 from agent.flags import FLAGS, overrides
 from agent.settings import Settings
+from agent.spool import Layout
 from agent.terminal import painter, say, say_json
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def _far_ends(settings: Settings) -> list[Finding]:
 
     # What the courier would write into its log is said in the answer, once.
     logging.getLogger("agent").addHandler(logging.NullHandler())
-    return probe(settings, SystemClock())
+    courier = running(Layout(settings.spool.path), "courier")
+    return probe(settings, SystemClock(), connected=courier is not None)
 
 
 def _exit_status(finding: Finding) -> int:

@@ -32,8 +32,16 @@ class Finding:
     problem: KioskError | None = None
 
 
-def probe(settings: Settings, clock: Clock) -> list[Finding]:
-    """Put a tiny object into the store and connect to the broker, as far as they are configured."""
+def probe(settings: Settings, clock: Clock, *, connected: bool = False) -> list[Finding]:
+    """Put a tiny object into the store and connect to the broker, as far as they are configured.
+
+    Not to the broker while the courier is `connected`: one that knows kiosks by their certificates would hang up on it.
+    """
+    if connected and settings.mqtt.url:
+        beside = Finding(
+            "broker", "not tried beside the running courier; `kiosk-recorder status` tells how that gets on"
+        )
+        return [*_probe_store(settings, clock), beside]
     return [*_probe_store(settings, clock), *_probe_broker(settings)]
 
 

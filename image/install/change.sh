@@ -7,6 +7,7 @@
 TARGET=""      # --root: the directory that is the kiosk's /; "" is this machine
 DRY_RUN=false  # --dry-run: say what would be changed
 CHANGES=0      # how many there were, or would have been
+LATEST=""      # the last of them
 
 # In memory: something was changed, and the services don't know yet. After a start of the machine they do.
 readonly UNFINISHED=/run/kiosk-recorder-install
@@ -27,7 +28,7 @@ within() {
 
 # Usage: change DESCRIPTION COMMAND… — the only way in which anything is changed.
 change() {
-    CHANGES=$((CHANGES + 1))
+    CHANGES=$((CHANGES + 1)) LATEST=$1
     if $DRY_RUN; then
         say "  would $1"
         return

@@ -30,6 +30,11 @@ find_spool() {
     SPOOL=${spool:-$SPOOL}
 }
 
+# Usage: settled — whether the kiosk has a configuration, or is about to.
+settled() {
+    [[ $NEW_CONFIG || -f $(at "$ETC/config.toml") ]]
+}
+
 # Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be; "" leaves the one that is there.
 choose_settings() {
     NEW_CONFIG=$CONFIG
@@ -42,6 +47,7 @@ choose_settings() {
         agree capture.pcm "$MICROPHONE"
         return
     fi
+    ! $FIRST_BOOT || return 0
     ask SITE "Site, such as north" ""
     ask DEVICE "Kiosk, unique in the fleet, such as room-12" ""
     ask UPLOAD "Where recordings go, such as s3://bucket/prefix (empty: nowhere)" ""
@@ -112,6 +118,7 @@ take_settings_back() {
 # Usage: check_settings VERSION — whether the release understands the configuration that it's going to have.
 check_settings() {
     local file said
+    settled || return 0
     # Where the kiosk can see it, too.
     file=$(mktemp -p "$(at /tmp)" kiosk-XXXXXX.toml)
     cp -- "${NEW_CONFIG:-$(at "$ETC/config.toml")}" "$file"

@@ -5,6 +5,10 @@
 readonly SYSTEM=$OPT/current/image/system
 readonly UNITS=(kiosk-recorder.service kiosk-courier.service)
 
+readonly OF_CARDS=(kiosk-first-boot.service kiosk-spool-grow.service) # what only a kiosk that was made as a card has
+
+BEFORE_START=false # --provision: the machine is starting, and both services wait for what this does
+
 # What is linked, and to which file of image/system.
 readonly LINKS=(
     /etc/sysusers.d/kiosk-recorder.conf kiosk-recorder.sysusers
@@ -17,9 +21,26 @@ readonly LINKS=(
     /etc/systemd/system/kiosk-trial.service kiosk-trial.service
 )
 
-# Usage: running — whether there is a systemd that can be told of changes.
+# Usage: running — whether there is a systemd that can be told of changes, and services that may be started.
 running() {
-    [[ ! $TARGET && -d /run/systemd/system ]]
+    ! $BEFORE_START && [[ ! $TARGET && -d /run/systemd/system ]]
+}
+
+# Usage: wait_for_settings — with --first-boot kiosk.toml on the boot partition is taken in at each start, and nobody tries
+# to record before there is a configuration.
+wait_for_settings() {
+    local unit
+    $FIRST_BOOT || return 0
+    cat >"$SCRATCH/condition" <<END
+# The configuration comes by the boot partition (kiosk-first-boot.service).
+[Unit]
+ConditionPathExists=$ETC/config.toml
+END
+    for unit in "${UNITS[@]}"; do
+        put_file "$SCRATCH/condition" "/etc/systemd/system/$unit.d/first-boot.conf" 0644 root:root
+    done
+    put_link "$SYSTEM/kiosk-first-boot.service" /etc/systemd/system/kiosk-first-boot.service
+    put_link ../kiosk-first-boot.service /etc/systemd/system/multi-user.target.wants/kiosk-first-boot.service
 }
 
 make_users() {
@@ -103,8 +124,11 @@ link_system() {
 # Usage: unlink_system
 unlink_system() {
     local index unit
-    for unit in "${UNITS[@]}" kiosk-trial.service; do
+    for unit in "${UNITS[@]}" kiosk-trial.service "${OF_CARDS[@]}"; do
         remove "/etc/systemd/system/multi-user.target.wants/$unit" "/etc/systemd/system/$unit.d"
+    done
+    for unit in "${OF_CARDS[@]}"; do
+        remove "/etc/systemd/system/$unit"
     done
     for ((index = 0; index < ${#LINKS[@]}; index += 2)); do
         remove "${LINKS[index]}"

@@ -18,8 +18,7 @@ from tests.checkup.kiosk import found, kiosk, verdicts, visit
 from tests.cli.kiosk import ROOT
 from tests.servers import Broker, free_ports, mosquitto
 
-SHIPPED = (ROOT / "docs" / "MQTT.md").read_text().partition("```acl\n")[2].partition("```")[0]
-"""The list that the documentation tells an admin to use."""
+SHIPPED = (ROOT / "fleet" / "access" / "kiosks.acl").read_text()
 
 
 @contextmanager
@@ -49,7 +48,7 @@ def another_kiosk_speaks(broker: Broker) -> None:
     subprocess.run([*command, "-t", "kiosk/v1/north/room-2/status", "-m", "online"], check=True)
 
 
-def test_the_access_list_of_the_documentation_is_good(tmp_path: Path) -> None:
+def test_the_shipped_access_list_is_good(tmp_path: Path) -> None:
     with guarded(tmp_path, SHIPPED) as broker:
         another_kiosk_speaks(broker)
         findings = checked(broker, tmp_path)

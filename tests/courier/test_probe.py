@@ -37,6 +37,14 @@ def test_nothing_is_asked_of_what_is_not_configured(kiosk: Kiosk) -> None:
     assert probe(kiosk.settings(), CLOCK) == []
 
 
+def test_no_second_connection_is_made_beside_the_courier_s(kiosk: Kiosk) -> None:
+    (port,) = free_ports(1)
+    findings = probe(kiosk.settings(mqtt=f"mqtt://127.0.0.1:{port}"), CLOCK, connected=True)
+    assert [finding.subject for finding in findings] == ["broker"]
+    assert "not tried beside the running courier" in findings[0].detail
+    assert problems(findings) == {}
+
+
 def test_both_problems_are_found_in_one_go(kiosk: Kiosk, bucket: Bucket) -> None:
     (port,) = free_ports(1)
     settings = kiosk.settings("s3://no-such-bucket", endpoint_url=bucket.store.url, mqtt=f"mqtt://127.0.0.1:{port}")

@@ -188,6 +188,13 @@ class Machine(Namespace):
         inside = [word.replace("/media", str(self._media)) for word in installation(version)]
         return self._on([*inside, "--root", str(self.root), *arguments], {})
 
+    def make_card(self, version: str) -> Said:
+        """As rpi-image-gen does with its root file system: what the layer's hook does."""
+        source = str(self._media / version)
+        hook = f"{source}/image/rpi-image-gen/layer/kiosk-recorder.sh"
+        wheelhouse = f"{source}/wheels"
+        return self._on([hook, str(self.root)], {"IGconf_kiosk_source": source, "IGconf_kiosk_wheelhouse": wheelhouse})
+
     def cut_power(self, at: int, *command: str, functions: str) -> bool:
         """Kill a run of install.sh before the command number `at` in some of its functions; False: they have fewer."""
         self.write("tmp/cut.bash", _AT_EACH_COMMAND.format(at=at, functions=functions))

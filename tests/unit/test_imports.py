@@ -118,7 +118,7 @@ def test_a_trespass_is_noticed(module: str, source: str) -> None:
 
 def test_what_is_allowed_is_no_trespass() -> None:
     source = "import boto3\nfrom botocore.config import Config\nfrom agent.units import Size\nfrom .port import Target"
-    assert trespasses("agent.courier.targets.s3", imports(source, "agent.courier.targets")) == []
+    assert trespasses("agent.contract.bucket", imports(source, "agent.contract")) == []
     assert trespasses("fleet.cli", imports("from agent.contract import names", "fleet")) == []
 
 
