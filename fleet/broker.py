@@ -78,7 +78,7 @@ class Line:
             self._identify(encrypted=parts.scheme == "mqtts")
             self._client.connect(parts.hostname, parts.port or _PORTS[parts.scheme], _KEEPALIVE_S)
         except (OSError, ssl.SSLError, ValueError) as error:
-            raise self._error(str(error), "is the broker up, and are address and certificates right?") from error
+            raise self._error(_cause(error), "is the broker up, and are address and certificates right?") from error
         self._client.loop_start()
         if not self._settled.wait(_PATIENCE_S) or self._refusal:
             self._client.loop_stop()
@@ -173,6 +173,10 @@ class Line:
 
     def _identify(self, *, encrypted: bool) -> None:
         address = self._address
+        for named in (address.ca, address.certificate, address.key, address.password_file):
+            if named is not None:
+                # OpenSSL doesn't say which of its files is missing.
+                named.open("rb").close()
         if encrypted:
             context = ssl.create_default_context(cafile=address.ca)
             if address.certificate is not None:
@@ -210,3 +214,10 @@ class Line:
 
     def _error(self, cause: str, hint: str) -> KioskError:
         return KioskError("talk to broker", place=self._address.url, cause=cause, hint=hint, retryable=True)
+
+
+def _cause(error: Exception) -> str:
+    """What the system says, without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

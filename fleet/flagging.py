@@ -58,7 +58,10 @@ def file_read(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         versioned = {"version": 1} | (metadata if isinstance(metadata, dict) else {})
         found = evaluation.checked(document | {"metadata": versioned})
     except OSError as error:
-        raise KioskError("read flag document", place=str(path), cause=error.strerror or str(error)) from error
+        hint = "for a flag instead of a file say the variant, too: kiosk-fleet flags set FLAG VARIANT"
+        raise KioskError(
+            "read flag document", place=str(path), cause=error.strerror or str(error), hint=hint
+        ) from error
     except Refused as refused:
         hint = "docs/FLAGS.md tells what may stand where"
         raise KioskError("read flag document", place=str(path), cause=str(refused), hint=hint) from refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from agent.contract.flags import FLAGS
@@ -10,6 +11,7 @@ from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
 from agent.terminal import complain, counted, painter, say, say_json
 from fleet import flagging
 from fleet.control import Control
+from fleet.definitions import Kind
 from fleet.flagging import definition_in, in_words
 from fleet.noticeboard import Notice
 from fleet.pictures import Picture
@@ -44,6 +46,22 @@ def having(kiosks: Sequence[Picture], flag: str) -> dict[str, list[str]]:
     for each in kiosks:
         found.setdefault(each.has(flag) or "silent", []).append(each.name)
     return found
+
+
+def stray(only: tuple[Kind, str], kiosks: Sequence[Picture]) -> str:
+    """A note that an exception is for nobody whom the broker knows; empty when it is for somebody."""
+    kind, name = only
+    targets = [each.target for each in kiosks]
+    known: dict[Kind, set[str]] = {
+        "group": {group for each in targets for group in each.groups},
+        "site": {each.site for each in targets},
+        "device": {each.device for each in targets},
+    }
+    if name in known[kind]:
+        return ""
+    near = get_close_matches(name, sorted(known[kind]), n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"note: this broker knows no kiosk of {kind} {name} yet{meant}"
 
 
 def history(control: Control, notice: Notice | None, *, as_json: bool) -> int:

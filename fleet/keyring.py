@@ -49,7 +49,7 @@ def make(where: Path, name: str) -> Key:
         raise KioskError(
             "make key", place=name, cause="can't be a name", hint="use lower-case letters, digits, hyphens"
         )
-    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _directory("make key", where)
     return Key(name, seeds.make(where / f"{name}.key"))
 
 
@@ -114,18 +114,32 @@ def chosen(name: str | None, environ: Mapping[str, str] = os.environ) -> Key:
     )
 
 
+def _directory(operation: str, where: Path) -> None:
+    try:
+        where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _unwritable(operation, where, error) from error
+
+
 def _write(operation: str, path: Path, line: bytes, *, mode: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _directory(operation, path.parent)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
     except FileExistsError as error:
         raise KioskError(operation, place=str(path), cause="it exists", hint="choose another name") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(line + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    except OSError as error:
+        raise _unwritable(operation, path, error) from error
+
+
+def _unwritable(operation: str, path: Path, error: OSError) -> KioskError:
+    hint = "KIOSK_FLEET_KEYS names a directory where you may write"
+    return KioskError(operation, place=str(path), cause=error.strerror or str(error), hint=hint)

@@ -27,11 +27,16 @@ TOPICS: Final[Mapping[Kind, str]] = {"flags": FLAGS, "rollout": ROLLOUT}
 _CALLED: Final[Mapping[Kind, str]] = {"flags": "flag document", "rollout": "roll-out document"}
 _PATIENCE_S: Final = 10.0
 
-_WAYS_OUT: Final = {
-    "wrong_key": "if a colleague signed it: kiosk-fleet keys trust NAME ed25519:…",
-    "older_version": "the broker has lost its memory, or somebody gave it an old one",
+_REPLACED: Final[Mapping[Kind, str]] = {
+    "flags": "`kiosk-fleet flags set … --force`",
+    "rollout": "`kiosk-fleet rollout start … --force`",
 }
-_OTHERWISE: Final = "somebody who may write there isn't one of you; `kiosk-fleet flags set … --force` replaces it"
+"""What publishes a document in the place of one that can't be believed."""
+_WAYS_OUT: Final = {
+    "wrong_key": "if a colleague signed it: kiosk-fleet keys trust NAME ed25519:…; else {} replaces it",
+    "older_version": "the broker has lost its memory, or somebody gave it an old one; {} publishes one above all",
+}
+_OTHERWISE: Final = "somebody who may write there isn't one of you; {} replaces it"
 
 
 class Overtaken(KioskError):
@@ -177,4 +182,4 @@ class Noticeboard:
             return None
 
     def _error(self, kind: Kind, cause: str, hint: str) -> KioskError:
-        return KioskError(f"read {_CALLED[kind]}", place=TOPICS[kind], cause=cause, hint=hint)
+        return KioskError(f"read {_CALLED[kind]}", place=TOPICS[kind], cause=cause, hint=hint.format(_REPLACED[kind]))

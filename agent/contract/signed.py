@@ -106,6 +106,8 @@ def parsed(text: str | bytes) -> dict[str, Any]:
     """A JSON object that somebody sent. Raises Refused (`malformed`)."""
     try:
         found = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise Refused("malformed", f"it isn't JSON, from line {error.lineno}, column {error.colno} on") from error
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", "it isn't JSON") from error
     if not isinstance(found, dict):

@@ -89,10 +89,13 @@ def set_(
     """
     only = _only(group, site, device)
     signer = keyring.chosen(key)
+    note = ""
     with control(where) as fleet:
         if variant:
             flag = flagging.flag_called(what)
             chosen = flagging.variant_of(flag, variant, DEFAULT)
+            # Not refused: a kiosk may get its exception before it is there.
+            note = "" if only is None or variant == DEFAULT else flags_view.stray(only, fleet.fleet()[1])
             notice = flagging.set_flag(fleet, flag, chosen, only, signer, force=force)
         elif what in FLAGS:
             raise KioskError("set flag", place=what, cause="to which variant?", hint=f"kiosk-fleet flags set {what} …")
@@ -101,6 +104,8 @@ def set_(
         else:
             notice = flagging.set_document(fleet, Path(what), signer, force=force)
         told = flagging.changes(notice)[-1]["what"]
+    if note:
+        complain(note)
     if as_json:
         say_json({"version": notice.version, "what": told})
         return

@@ -36,7 +36,18 @@ def test_an_answer_is_waited_for(broker: Broker) -> None:  # noqa: F811
 
 def test_without_a_broker_there_is_one_clear_error() -> None:
     (port,) = free_ports(1)
-    with pytest.raises(KioskError, match="is the broker up"), Line(Address(f"mqtt://127.0.0.1:{port}")):
+    with (
+        pytest.raises(KioskError, match=": Connection refused\n  → is the broker up"),
+        Line(Address(f"mqtt://127.0.0.1:{port}")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("option", ["ca", "certificate", "key", "password_file"])
+def test_a_file_that_is_missing_is_named(tmp_path: Path, option: str) -> None:
+    missing = tmp_path / "missing.pem"
+    address = Address("mqtts://127.0.0.1", **{option: missing})  # type: ignore[arg-type]
+    with pytest.raises(KioskError, match=f": {missing}: No such file"), Line(address):
         pass
 
 

@@ -61,6 +61,18 @@ def test_a_variant_is_chosen_for_all_for_some_and_taken_back(alice: Admin, kiosk
     assert "off      1 kiosk (1 by their environment)" in shown.stdout
 
 
+def test_an_exception_for_nobody_is_made_with_a_note(alice: Admin, kiosks: Kiosks) -> None:
+    kiosks.settle(None)
+    for words, note in {
+        ("--group", "interal"): "no kiosk of group interal yet; did you mean internal?",
+        ("--site", "west"): "no kiosk of site west yet\n",
+        ("--device", "north-3"): "no kiosk of device north-3 yet; did you mean north-2?",
+    }.items():
+        made = alice.run("flags", "set", FLAG, "off", *words)
+        assert (made.returncode, note in made.stderr) == (0, True), made.stderr
+    assert "note" not in alice.run("flags", "set", FLAG, "off", "--group", "internal").stderr
+
+
 def test_who_lags_behind_is_named(alice: Admin, kiosks: Kiosks) -> None:
     deaf = kiosks.all[0]
     deaf.switch_off()
@@ -99,6 +111,7 @@ def test_a_file_has_to_be_made_from_what_is_in_force(alice: Admin, broker: Broke
     ("content", "told"),
     [
         ("{", "it isn't JSON"),
+        ('{\n  "flags": {},\n}', "it isn't JSON, from line 3, column 1 on"),
         ("[]", "object"),
         ('{"flags": []}', "flags"),
         ('{"flags": {"offline_recording": {"state": "ON"}}}', "use one of: ENABLED, DISABLED"),
@@ -130,6 +143,7 @@ def test_slips_of_the_pen_are_told_with_the_way_out(alice: Admin, broker: Broker
     before = retained(broker)
     for words, told in {
         ("ofline_recording", "off"): "did you mean offline_recording?",
+        ("ofline_recording",): "say the variant, too",
         (FLAG, "of"): "one of on, off, default",
         (FLAG, "off", "--site", "North"): "no site can be called so",
         (FLAG, "off", "--site", "a", "--group", "b"): "exclude each other",

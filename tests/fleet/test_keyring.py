@@ -110,3 +110,13 @@ def test_a_colleagues_key_is_trusted_by_name_and_never_replaced(where: Path, tmp
     (where / "carol.pub").write_text("ed25519:x")
     with pytest.raises(KioskError, match="holds no public key"):
         keyring.trusted(where)
+
+
+def test_where_no_key_can_be_kept_the_way_to_another_place_is_told(where: Path, tmp_path: Path) -> None:
+    public = keyring.make(tmp_path / "elsewhere", "bob").public
+    where.write_text("no directory")
+    for words in (("make", "alice"), ("trust", "bob", public)):
+        refused = fleet(where / "keys", "keys", *words)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"{words[0]} key {where}"), refused.stderr
+        assert "KIOSK_FLEET_KEYS names" in refused.stderr

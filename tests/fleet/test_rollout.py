@@ -344,12 +344,13 @@ def test_what_others_put_there_is_refused_and_says_why(
     assert status.returncode == 2
     assert "wrong_key" in status.stderr
     assert "keys trust" in status.stderr
+    assert "rollout start … --force" in status.stderr
     for payload, told in {
         started_as: "version 1 is older than 2",
         good[:-1]: "malformed",
         good.replace(b"internal", b"external"): "bad_signature",
         good + b" " * (4 * 2**20): "too much",
-        b"": "has none any more; version 2 was there",
+        b"": "has none any more; version 2 was there.*\n.*rollout start … --force",
     }.items():
         # What isn't an envelope at all is against the contract, and so against the witness: the test's own doing.
         with alice.control() as control:
