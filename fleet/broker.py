@@ -23,8 +23,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from agent.contract import secret_files
 from agent.contract.messages import Heard, Message
-from agent.contract.secret_files import others_may_read
 from agent.errors import KioskError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _PATIENCE_S: Final = 10.0
 _KEEPALIVE_S: Final = 30
+_CONNECT: Final = "connect to broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,16 +180,13 @@ class Line:
         if encrypted:
             context = ssl.create_default_context(cafile=address.ca)
             if address.certificate is not None:
+                if address.key is not None:
+                    secret_files.refuse_shared(address.key, _CONNECT)
                 context.load_cert_chain(address.certificate, address.key)
             self._client.tls_set_context(context)
-        for secret in (address.key, address.password_file):
-            if secret is not None and others_may_read(secret):
-                raise KioskError(
-                    "connect to broker", place=str(secret), cause="others may read it", hint=f"chmod 600 {secret}"
-                )
         if address.username:
-            lines = address.password_file.read_text().splitlines() if address.password_file else []
-            self._client.username_pw_set(address.username, lines[0] if lines else None)
+            file = address.password_file
+            self._client.username_pw_set(address.username, secret_files.password(file, _CONNECT) if file else None)
 
     def _on_connect(
         self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from agent.contract.bucket import Found
 from agent.contract.custody import (
     GENESIS,
     Manifest,
@@ -22,7 +23,7 @@ from agent.units import NS_PER_S
 from fleet import evidence as found_wrong
 from fleet.evidence import Evidence
 from fleet.heads import Heads
-from fleet.store import Found, Store
+from fleet.store import Store
 
 _REASONS: Final[dict[str, found_wrong.Kind]] = {"unsigned": "unsigned", "wrong_key": "forged"}
 """What a refusal means; any other: the content isn't what was signed."""

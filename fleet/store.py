@@ -5,24 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from agent.contract.bucket import Found
 from agent.errors import KioskError
 
 _DESCRIBED: Final = (".flac.json", ".age.json", ".json.json")
 """What a kiosk lays beside each object in a directory: it tells nothing that the manifests don't."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One object, as listed."""
-
-    key: str
-    size: int
-    stored_ns: int
-    """When it came there, by the store's clock."""
 
 
 class Store(Protocol):

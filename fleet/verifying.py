@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
+from agent.contract.bucket import Found
 from agent.contract.custody import DIRECTORY, Enrolment
 from agent.contract.keys import device_prefix, recording_of
 from agent.contract.names import is_name
@@ -18,7 +19,7 @@ from agent.units import NS_PER_S
 from fleet.chain import Chain
 from fleet.evidence import Evidence, Expected
 from fleet.heads import Heads
-from fleet.store import Found, Store
+from fleet.store import Store
 
 Proof = Literal["attested", "read", "measured"]
 """How an object's content was compared: by the digest the store keeps, by reading it, or only by its size."""

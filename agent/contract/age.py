@@ -10,11 +10,11 @@ hasn't can still tell that it is such a file, and how much it holds.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NewType, Protocol
 
+from agent.contract import secret_files
 from agent.errors import KioskError
 from agent.units import MisreadError
 
@@ -34,8 +34,6 @@ MOST_RECIPIENTS: Final = 20
 
 LONGEST_HEADER_BYTES: Final = 16 * 1024
 """With as many recipients it is a fifth of that."""
-
-_LONGEST_IDENTITIES: Final = 1 << 20
 
 PATTERN: Final = r"^(age1[02-9ac-hj-np-z]{58}|ssh-ed25519 [A-Za-z0-9+/]+={0,2}( .*)?)$"
 
@@ -157,14 +155,7 @@ def identities(path: Path) -> list[Identity]:
 
     Raises KioskError, also when others may read it; what it says never holds a key.
     """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(_LONGEST_IDENTITIES)
-    except OSError as error:
-        raise _no_key(path, error.strerror or str(error)) from error
-    if mode & 0o077:
-        raise _no_key(path, "others may read it", f"chmod 600 {path}")
+    content = secret_files.read(path, "read key")
     if content.startswith((b"-----BEGIN AGE ENCRYPTED", MAGIC)):
         raise _no_key(path, "is protected by a passphrase", f"decrypt it into memory: age -d {path} > /dev/shm/key")
     if content.startswith(b"-----BEGIN"):

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from agent.contract.secret_files import others_may_read
+from agent.contract import secret_files
 from agent.errors import KioskError
 
 _SEED_BYTES: Final = 32
@@ -53,13 +53,7 @@ def make(path: Path, *, owner: tuple[int, int] | None = None) -> bytes:
 
 def load(path: Path, hint: str) -> bytes:
     """The seed in a file. Raises KioskError when it isn't one, or others may read it; `hint` for when there is none."""
-    try:
-        open_to_others = others_may_read(path)
-        text = path.read_bytes()
-    except OSError as error:
-        raise KioskError("read key", place=str(path), cause=error.strerror or str(error), hint=hint) from error
-    if open_to_others:
-        raise KioskError("read key", place=str(path), cause="others may read it", hint=f"chmod 600 {path}")
+    text = secret_files.read(path, "read key", hint=hint)
     try:
         seed = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):

@@ -24,6 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent.contract import secret_files
 from agent.contract.messages import Heard, Message
 from agent.errors import KioskError
 from agent.settings import Mqtt
@@ -156,6 +157,8 @@ class Broker:
         settings = self._settings
         if self._tls is not None and settings.certificate is not None:
             with _certificates_told(settings):
+                if settings.key is not None:
+                    secret_files.refuse_shared(settings.key, "load certificates", retryable=True)
                 self._tls.load_cert_chain(settings.certificate, settings.key)
         if settings.username:
             self._client.username_pw_set(settings.username, _password(settings))
@@ -265,14 +268,5 @@ def _certificates_told(settings: Mqtt) -> Iterator[None]:
 def _password(settings: Mqtt) -> str | None:
     if settings.password_file is None:
         return None
-    try:
-        lines = settings.password_file.read_text().splitlines()
-    except OSError as error:
-        raise KioskError(
-            "read password",
-            place=str(settings.password_file),
-            cause=error.strerror or str(error),
-            hint="correct `mqtt.password_file`; the courier's user must be able to read it",
-            retryable=True,
-        ) from error
-    return lines[0] if lines else ""
+    hint = "correct `mqtt.password_file`; the courier's user must be able to read it"
+    return secret_files.password(settings.password_file, "read password", hint=hint, retryable=True)

@@ -232,7 +232,7 @@ def test_recordings_are_opened_from_a_bucket(kiosk: Kiosk, key: KeyPair, s3_stor
     kiosk.environment = s3_store.kiosk.environment
     answer = kiosk.run(*wish, config=False)
     assert answer.status == 2
-    assert answer.err.startswith(f"list s3://{bucket.name}/clinics/north/room-1/")
+    assert answer.err.startswith(f"read store s3://{bucket.name}/clinics/north/room-1/")
 
 
 def test_nothing_of_a_run_that_is_not_there_is_opened(kiosk: Kiosk, key: KeyPair, out: Path) -> None:

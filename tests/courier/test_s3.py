@@ -245,6 +245,30 @@ def test_wrong_credentials_need_a_person_and_are_read_anew(
     target.close()
 
 
+@pytest.mark.parametrize("variable", ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"])
+def test_a_key_in_a_file_that_others_may_read_is_not_used(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, pace: Pace, item: Outgoing, tmp_path: Path, variable: str
+) -> None:
+    key, file = bucket.store.kiosk, tmp_path / "aws"
+    file.write_text(f"[default]\naws_access_key_id = {key.access}\naws_secret_access_key = {key.secret}\n")
+    file.chmod(0o640)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, str(file))
+    target = S3Target(bucket.name, endpoint_url=bucket.store.url)
+    with pytest.raises(NeedsPerson, match=f"{file}: others may read it\n.*chmod 600 {file}"):
+        target.put(item, pace)
+    file.chmod(0o600)
+    assert target.put(item, pace) == Receipt("stored")
+    file.chmod(0o644)
+    file.write_text("[default]\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.access)
+    target.close()
+    assert target.put(item, pace) == Receipt("already_there"), "what holds no key may be read by all"
+    target.close()
+
+
 def test_refusals_that_are_kept_to_be_told_keep_no_memory(
     store: Stubborn, target: S3Target, pace: Pace, item: Outgoing
 ) -> None:

@@ -126,6 +126,7 @@ def no_bucket(scene: Scene) -> Iterator[None]:
 def credentials_in_a_file(scene: Scene) -> Path:
     """Where the kiosk reads its credentials from, instead of its environment."""
     path = scene.directory / "credentials"
+    path.touch(0o600)
     scene.environment = {
         name: value
         for name, value in scene.environment.items()

@@ -14,12 +14,11 @@ PACKAGES = ("agent", "hw", "fleet")
 
 ONLY_IN = {
     "alsaaudio": {"hw.alsa"},
-    "boto3": {"agent.contract.bucket", "agent.courier.targets.s3", "fleet.bucket"},
+    "boto3": {"agent.contract.bucket", "agent.courier.targets.s3"},
     "botocore": {
         "agent.contract.bucket",
         "agent.courier.targets.s3",
         "agent.courier.targets.signing",
-        "fleet.bucket",
     },
     "gpiozero": {"hw.gpio"},
     "nacl": {"agent.contract.signed"},

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from botocore.config import Config
@@ -35,6 +36,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.loaders import Loader
 from botocore.session import Session
 
+from agent.contract.secret_files import others_may_read
 from agent.courier.role_alias import UNREACHABLE
 from agent.courier.targets import (
     ClockRefused,
@@ -73,6 +75,7 @@ _STANDSTILL_S = 10
 _SHORT_QUEUE = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 64 * 1024)
 """So much waits in the kernel unsent. Without it the whole recording would, and a slow line look like a dead one."""
 
+_KEY_WRITTEN = b"aws_secret_access_key"
 _CONFIG_HINT = "correct `[upload]`, or the AWS configuration of the courier's user"
 _CREDENTIALS_HINT = (
     "look at the credentials that the courier's user has: boto3's own chain, such as AWS_PROFILE in its environment"
@@ -203,6 +206,7 @@ class S3Target:
         # A session of our own: the default one would keep credentials that were read before.
         session = Session()
         session.register_component("data_loader", self._loader)
+        _refuse_shared_keys(session)
         try:
             created = session.create_client(
                 "s3", region_name=self._region or None, endpoint_url=self._endpoint_url or None, config=config
@@ -304,6 +308,21 @@ def _sorted(error: BotoCoreError | ClientError) -> tuple[type[TargetError], str,
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         return NeedsPerson, str(error), _CREDENTIALS_HINT
     return NeedsPerson, str(error), _CONFIG_HINT
+
+
+def _refuse_shared_keys(session: Session) -> None:
+    """Raises NeedsPerson when others may read a key that botocore would take from a file of AWS's."""
+    for variable in ("credentials_file", "config_file"):
+        file = Path(session.get_config_variable(variable)).expanduser()
+        try:
+            shared = file.is_file() and _KEY_WRITTEN in file.read_bytes() and others_may_read(file)
+        except OSError:
+            # Out of sight: botocore can't read it either.
+            continue
+        if shared:
+            raise NeedsPerson(
+                "use store", place=str(file), cause="others may read it", hint=f"chmod 600 {file}", retryable=True
+            )
 
 
 def _answer_sorted(error: ClientError) -> tuple[type[TargetError], str, str]:
