@@ -113,7 +113,10 @@ class Layout:
             raise KioskError(
                 "use spool",
                 place=str(self.root),
-                cause=error.strerror or str(error),
+                # A file where a directory should be.
+                cause=os.strerror(errno.ENOTDIR)
+                if isinstance(error, FileExistsError)
+                else error.strerror or str(error),
                 hint="point `spool.path` at a directory on a writable card that this user may write",
                 retryable=error.errno in _CARD_TROUBLE,
             ) from error

@@ -280,7 +280,11 @@ class CourierService:
         """Wait until the recorder has made one, on the card or in memory; False when asked to end before."""
         told = False
         while not self._stop.is_set():
-            if self._layout.state.is_dir() or self._direct.state.is_dir():
+            try:
+                if self._layout.state.is_dir() or self._direct.state.is_dir():
+                    return True
+            except PermissionError:
+                # There is one, out of sight: the lock tells what to do about it.
                 return True
             if not told:
                 log.info("waiting for the recorder: there is no spool in %s yet", self._layout.root)
