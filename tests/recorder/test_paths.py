@@ -296,10 +296,11 @@ def test_what_lies_in_memory_comes_to_the_card_while_that_is_written(kiosk: Kios
 
 def test_the_account_is_on_the_card_before_its_writer_goes_on(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut right after the switch back finds all time told, and says what is lost with memory."""
-    step, looked = Homecoming.step, threading.Event()
+    step, begun, looked = Homecoming.step, threading.Event(), threading.Event()
 
     def stepping(homecoming: Homecoming) -> bool:
-        # Files come home one a turn: not before it was seen what is told without them.
+        # The card's writer goes on. Files come home one a turn: not before it was seen what is told without them.
+        begun.set()
         return step(homecoming) if looked.is_set() else True
 
     monkeypatch.setattr(Homecoming, "step", stepping)
@@ -307,6 +308,7 @@ def test_the_account_is_on_the_card_before_its_writer_goes_on(kiosk: Kiosk, monk
     kiosk.choose("off")
     kiosk.hear(8)
     kiosk.choose("on")
+    assert begun.wait(30)
     kiosk.assert_time_is_told()
     with kiosk.ledger() as ledger:
         told = list(ledger.segments())
