@@ -307,6 +307,7 @@ def test_the_account_is_on_the_card_before_its_writer_goes_on(kiosk: Kiosk, monk
     kiosk.hear(3)
     kiosk.choose("off")
     kiosk.hear(8)
+    begun.clear()
     kiosk.choose("on")
     assert begun.wait(30)
     kiosk.assert_time_is_told()
