@@ -403,6 +403,21 @@ _HANDLER = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p
 )
 _libasound = ctypes.CDLL("libasound.so.2")
+_listening = threading.local()
+
+
+def _keep(_file: bytes, _line: int, _function: bytes, _error: int, pattern: bytes, value: int) -> None:
+    said: list[str] | None = getattr(_listening, "said", None)
+    if said is not None:
+        # From 1.2.15 on alsa-lib fills the values in itself and hands over "%s" with the message.
+        text = ctypes.string_at(value) if pattern == b"%s" else pattern
+        said.append(text.decode(errors="replace"))
+
+
+_KEEPER = _HANDLER(_keep)
+"""One for the life of the process: alsa-lib 1.2.8 goes on calling it after it was told to forget it, for what the
+kernel refuses, such as the closing of a card that was pulled out.
+"""
 
 
 @contextlib.contextmanager
@@ -412,15 +427,10 @@ def _diagnostics() -> Iterator[list[str]]:
     They tell a name that no configuration defines from a card that is absent, where the errno is the same.
     """
     said: list[str] = []
-
-    def keep(_file: bytes, _line: int, _function: bytes, _error: int, pattern: bytes, value: int) -> None:
-        # From 1.2.15 on alsa-lib fills the values in itself and hands over "%s" with the message.
-        text = ctypes.string_at(value) if pattern == b"%s" else pattern
-        said.append(text.decode(errors="replace"))
-
-    handler = _HANDLER(keep)
-    _libasound.snd_lib_error_set_handler(handler)
+    _listening.said = said
+    _libasound.snd_lib_error_set_handler(_KEEPER)
     try:
         yield said
     finally:
+        _listening.said = None
         _libasound.snd_lib_error_set_handler(None)

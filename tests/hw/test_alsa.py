@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -425,3 +427,26 @@ def test_a_microphone_that_comes_back_under_another_number_keeps_its_name(tmp_pa
 
 def test_a_hidden_list_of_cards_proves_nothing(tmp_path: Path) -> None:
     assert not card_is_absent("hw:CARD=KioskMic", tmp_path)
+
+
+_AFTER_AN_ATTEMPT = """
+import ctypes, gc
+from agent.errors import KioskError
+from hw.alsa import Microphone
+from hw.clock import SystemClock
+
+try:
+    Microphone("hw:CARD=Nowhere", 16000, 1, clock=SystemClock())
+except KioskError:
+    pass
+gc.collect()
+library = ctypes.CDLL("libasound.so.2")
+kind = ctypes.CFUNCTYPE(None, *[ctypes.c_char_p, ctypes.c_int] * 2, ctypes.c_char_p, ctypes.c_void_p)
+kind.in_dll(library, "snd_err_msg")(b"pcm_hw.c", 1, b"snd_pcm_hw_close", 19, b"unplugged", None)
+"""
+
+
+def test_what_alsa_lib_says_after_an_attempt_to_open_ends_nothing() -> None:
+    """It says so, by a pointer that it keeps, when a card that was pulled out is closed."""
+    done = subprocess.run([sys.executable, "-c", _AFTER_AN_ATTEMPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr}"

@@ -1,0 +1,76 @@
+"""One machine for all tests of it: emulated, it takes minutes to become a kiosk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.machine.guest import Guest
+from tests.machine.image import kept_image, mounted
+from tests.machine.kiosk import Kiosk, make_noise
+from tests.machine.release import Release, broken_release, this_release
+from tests.servers import S3Store, mosquitto, s3_store  # noqa: F401
+
+_NOISE_S: Final = 900
+"""Longer than any test lets it sound."""
+
+_NEEDED: Final = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs")
+
+
+@pytest.fixture(scope="session")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that guest and host both see. Skips where no machine can be emulated."""
+    if missing := [program for program in _NEEDED if shutil.which(program) is None]:
+        pytest.skip(f"no machine can be emulated here: {', '.join(missing)} is missing")
+    if os.geteuid() != 0:
+        pytest.skip("no machine can be emulated here: only root can make its disk")
+    return tmp_path_factory.mktemp("share")
+
+
+@pytest.fixture(scope="session")
+def release(share: Path) -> Release:
+    """This project, to be installed."""
+    return this_release(share / "release")
+
+
+@pytest.fixture(scope="session")
+def broken(share: Path) -> Release:
+    """A newer release that doesn't live."""
+    return broken_release(share / "broken")
+
+
+@pytest.fixture(scope="session")
+def kiosk_of_the_session(
+    share: Path,
+    release: Release,
+    s3_store: S3Store,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Kiosk]:
+    """A disk that install.sh made a kiosk's, put into a machine that is switched on.
+
+    Installing into the disk, not in the machine, spares the emulator what takes it longest: pip.
+    """
+    image = kept_image()
+    disk = tmp_path_factory.mktemp("disk") / "disk.img"
+    subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
+    noise = make_noise(share, _NOISE_S)
+    with mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker, Guest(image, share, disk) as guest:
+        kiosk = Kiosk(guest, s3_store.bucket(), broker, noise)
+        with mounted(disk) as root:
+            kiosk.prepare(root, release, s3_store.kiosk)
+        guest.boot()
+        yield kiosk
+
+
+@pytest.fixture
+def kiosk(kiosk_of_the_session: Kiosk) -> Kiosk:
+    """A kiosk that records and sends."""
+    kiosk_of_the_session.until_it_records()
+    kiosk_of_the_session.vouch_for_the_clock()
+    return kiosk_of_the_session
