@@ -14,7 +14,7 @@ import pytest
 from tests.machine.guest import Guest
 from tests.machine.image import kept_image, mounted
 from tests.machine.kiosk import Kiosk, make_noise
-from tests.machine.release import Release, broken_release, this_release
+from tests.machine.release import Release, this_release
 from tests.servers import S3Store, mosquitto, s3_store  # noqa: F401
 
 _NOISE_S: Final = 900
@@ -37,12 +37,6 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(share: Path) -> Release:
     """This project, to be installed."""
     return this_release(share / "release")
-
-
-@pytest.fixture(scope="session")
-def broken(share: Path) -> Release:
-    """A newer release that doesn't live."""
-    return broken_release(share / "broken")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from tests.machine.agent import Done
 from tests.machine.guest import HOST, SHARE, Guest
 from tests.machine.release import Release
 from tests.servers import Broker, Bucket, Key
@@ -63,18 +62,6 @@ _SPEAKER: Final = "speaker.service"
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A line of `kiosk-recorder timeline`, on the guest's wall clock."""
-
-    boot: str
-    begin: datetime
-    end: datetime
-    reason: str
-    """Empty for a recording."""
-    run: str
-
-
-@dataclass(frozen=True, slots=True)
 class Kiosk:
     """What a technician and an admin can see of it."""
 
@@ -99,12 +86,6 @@ class Kiosk:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def install(self, release: Release, *options: str) -> Done:
-        """Run the release's install.sh, without network, from its own wheels."""
-        directory = f"{SHARE}/{release.directory.name}"
-        command = f"{directory}/install.sh --offline --wheelhouse {directory}/wheels --health-seconds 5"
-        return self.guest.attempt(f"{command} {' '.join(options)} 2>&1 </dev/null", 1200)
-
     def until_it_records(self) -> None:
         """Until both services say that they are ready, and sound is taken from the card."""
         self.guest.until(f"systemctl is-active {RECORDER} {COURIER}", 600)
@@ -113,26 +94,6 @@ class Kiosk:
     def told(self, command: str) -> Any:  # noqa: ANN401 (what JSON holds)
         """The answer of a reading command of `kiosk-recorder`."""
         return json.loads(self.guest.run(f"kiosk-recorder {command} --json", 300))
-
-    def timeline(self) -> list[Interval]:
-        """Where all the time went. AssertionError if there is a hole in the account."""
-        told = self.told("timeline")
-        assert told["faults"] == []
-        return [
-            Interval(
-                each["boot"],
-                datetime.fromisoformat(each["begin"]),
-                datetime.fromisoformat(each["end"]),
-                each.get("reason", ""),
-                each.get("run", ""),
-            )
-            for each in told["intervals"]
-        ]
-
-    def assert_spool_and_ledger_are_whole(self) -> None:
-        told = self.told("verify")
-        assert told["findings"] == []
-        assert told["quarantined_files"] == 0
 
     def vouch_for_the_clock(self) -> None:
         """As a time server would: the clock is right, for QEMU's is this machine's."""
@@ -150,10 +111,6 @@ class Kiosk:
         assert len(found) == 1
         return found[0]
 
-    def until_all_is_sent(self) -> None:
-        """Until nothing that is sealed waits."""
-        self.guest.until("kiosk-recorder list --state pending --json | grep -q '\\[\\]'")
-
     def until_something_is_sealed(self) -> None:
         self.guest.until(f"ls {SPOOL}/spool/sealed/*.flac")
 
@@ -165,24 +122,9 @@ class Kiosk:
             f"aplay --quiet --device=hw:CARD={CARD},DEV=0 --buffer-time=4000000 {limit} {SHARE}/{NOISE}"
         )
 
-    def until_time_has_passed(self, seconds: float) -> None:
-        """On the guest's clock."""
-        self.guest.run(f"sleep {seconds}", seconds + 600)
-
     def now(self) -> datetime:
         """The guest's wall clock."""
         return datetime.fromisoformat(self.guest.run("date --iso-8601=ns").strip().replace(",", "."))
-
-    def boot_id(self) -> str:
-        """As the ledger writes it."""
-        return self.guest.run("cat /proc/sys/kernel/random/boot_id").strip()
-
-    def main_process(self, unit: str) -> int:
-        return int(self.property(unit, "MainPID"))
-
-    def until_it_is_another_process(self, unit: str, before: int) -> None:
-        another = f"pid=$(systemctl show --property=MainPID --value {unit}); [[ $pid != 0 && $pid != {before} ]]"
-        self.guest.until(another, 600)
 
     def property(self, unit: str, name: str) -> str:
         return self.guest.run(f"systemctl show --property={name} --value {unit}").strip()
@@ -202,13 +144,6 @@ class Kiosk:
             assert rate == RATE
             parts.setdefault(run, []).append(samples)
         return {run: np.concatenate(segments) for run, segments in parts.items()}
-
-    def assert_played(self, sound: NDArray[np.int16]) -> None:
-        """Every sample of it, one after the other, is in the noise."""
-        played = self.noise.tobytes()
-        at = played.find(sound[:_NEEDLE].tobytes())
-        assert at >= 0, "this was never played"
-        np.testing.assert_array_equal(sound, self.noise[at // 2 : at // 2 + len(sound)])
 
 
 def _forward(root: Path, name: str, port: int) -> None:

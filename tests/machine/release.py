@@ -35,14 +35,6 @@ def this_release(directory: Path) -> Release:
     return _built(directory)
 
 
-def broken_release(directory: Path) -> Release:
-    """A newer one, whose recorder ends as soon as it has begun."""
-    _copy(directory)
-    (directory / "agent/__init__.py").write_text('"""Broken on purpose."""\n\n__version__ = "99.0.0"\n')
-    (directory / "agent/recorder/__main__.py").write_text('raise SystemExit("broken on purpose")\n')
-    return _built(directory)
-
-
 def _copy(directory: Path) -> None:
     directory.mkdir()
     for name in _PARTS:
