@@ -83,7 +83,7 @@ def test_a_list_that_lets_the_kiosk_say_nothing_is_red(tmp_path: Path) -> None:
     with guarded(tmp_path, "pattern read kiosk/v1/+/%u/cmd\n") as broker:
         findings = checked(broker, tmp_path)
     assert findings["own topics"].verdict == "red"
-    assert "docs/MQTT.md" in findings["own topics"].way_out
+    assert "fleet/access/kiosks.acl" in findings["own topics"].way_out
 
 
 def test_a_broker_without_a_list_is_red(broker: Broker, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from agent import config
 from agent.settings import Settings
 from tests.cli.kiosk import Kiosk
+from tests.keys import PUBLIC
 from tests.servers import Broker, Bucket, S3Store, free_ports
 
 
@@ -35,9 +36,10 @@ def test_a_check_says_what_a_clinic_should_not_leave(kiosk: Kiosk) -> None:
     assert answer.status == 0
     assert answer.out.startswith(f"{kiosk.config}: good\n")
     keys = [line.split()[1] for line in answer.out.splitlines()[1:]]
-    assert keys == ["capture.pcm", "upload.target", "mqtt.url"]
+    assert keys == ["capture.pcm", "seal.recipients", "upload.target", "mqtt.url"]
     kiosk.configure(
-        capture='pcm = "hw:CARD=KioskMic"', rest='[upload]\ntarget = "s3://bucket"\n[mqtt]\nurl = "mqtts://broker"'
+        capture='pcm = "hw:CARD=KioskMic"',
+        rest=f'[seal]\nrecipients = ["{PUBLIC}"]\n[upload]\ntarget = "s3://bucket"\n[mqtt]\nurl = "mqtts://broker"',
     )
     assert kiosk.run("config", "check").out == f"{kiosk.config}: good\n"
 

@@ -200,6 +200,7 @@ def test_the_shipped_access_list_lets_it_through_and_no_other_kiosks(real: Kiosk
     for user in ("room-12", "fleet"):
         subprocess.run(["mosquitto_passwd", "-b", known, user, "word"], check=True, capture_output=True)
     password.write_text("word\n")
+    password.chmod(0o600)
     options = f"allow_anonymous false\npassword_file {known}\nacl_file {access}"
     with mosquitto(tmp_path, options) as broker, listening(broker, "#", ["-u", "fleet", "-P", "word"]) as fleet:
         settings = settings_of(real, broker)

@@ -139,6 +139,7 @@ def test_a_broker_that_asks_for_a_password(kiosk: Kiosk, disk: Path, tmp_path: P
     subprocess.run(["mosquitto_passwd", "-c", "-b", known, "room-12", "secret"], check=True, capture_output=True)
     password = tmp_path / "password"
     password.write_text("secret\n" if right else "guess\n")
+    password.chmod(0o600)
     with mosquitto(tmp_path, f"allow_anonymous false\npassword_file {known}") as broker:
         mqtt = Mqtt(url=broker.url, username="room-12", password_file=password)
         with courier(with_mqtt(kiosk, disk, mqtt), {}) as running:

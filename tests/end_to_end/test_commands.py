@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -214,12 +216,19 @@ def test_what_came_before_is_refused_also_by_the_next_courier_and_the_recorder(a
     assert scene.state() == "recording"
 
 
+def written_down(scene: Scene, name: str) -> bool:
+    """Whether the courier's own memory has a command."""
+    with contextlib.closing(sqlite3.connect(f"file:{scene.kiosk.layout.state}/commands.db?mode=ro", uri=True)) as book:
+        return book.execute("SELECT 1 FROM commands WHERE id = ?", (name,)).fetchone() is not None
+
+
 def test_a_courier_that_dies_between_receipt_and_result_says_so_and_does_not_repeat(alive: Scene) -> None:
     scene, recorder, courier = alive, alive.recorder, alive.courier
     recorder.send_signal(signal.SIGSTOP)
     name, payload = scene.command("mute")
     scene.publish(payload)
     eventually((scene.kiosk.runtime / "commands" / name).exists, "the courier handed it over")
+    eventually(lambda: written_down(scene, name), "and wrote down that it did")
     courier.kill()
     courier.wait()
     recorder.send_signal(signal.SIGCONT)

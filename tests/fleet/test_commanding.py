@@ -123,7 +123,7 @@ def test_who_says_nothing_is_told_apart_from_who_refuses(broker: Broker) -> None
     ("verb", "words", "told"),
     [
         ("shell", [], "one of pause"),
-        ("erase", [], "later release"),
+        ("erase", [], "needs either"),
         ("mute", ["minutes=0"], "whole minutes"),
         ("mute", ["hours=1"], "takes minutes"),
         ("report", ["x"], "no arguments"),
