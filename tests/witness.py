@@ -167,7 +167,8 @@ def _hear_the_end(port: int, process: subprocess.Popen[bytes], transcript: Path)
 
 def _judged(lines: Iterable[bytes], *, admins: bool) -> Iterator[tuple[Heard, list[str]]]:
     for line in lines:
-        if line.startswith(b">"):
+        # The last one may have been cut off with the witness, where the broker was gone before the end was told.
+        if line.startswith(b">") and line.endswith(b"\n"):
             topic, qos, retained, expires_s, payload = line[1:].decode().rstrip("\n").rsplit(" ", 4)
             expires = int(expires_s) if expires_s else None
             heard = Heard(topic, bytes.fromhex(payload), int(qos), retained == "1", expires)
