@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.contract import seeds
+from agent.contract import new_file, seeds
 from agent.contract.names import is_name
 from agent.contract.signed import is_public_key, public_key
 from agent.errors import KioskError
@@ -67,7 +67,13 @@ def trust(where: Path, name: str, public: str) -> Path:
             hint="`kiosk-fleet keys list` shows your colleague theirs: ed25519:…",
         )
     path = where / f"{name}.pub"
-    _write("trust key", path, public.encode(), mode=0o644)
+    _directory("trust key", where)
+    try:
+        new_file.make(path, public.encode() + b"\n", mode=0o644)
+    except FileExistsError as error:
+        raise KioskError("trust key", place=str(path), cause="it exists", hint="choose another name") from error
+    except OSError as error:
+        raise _unwritable("trust key", path, error) from error
     return path
 
 
@@ -119,25 +125,6 @@ def _directory(operation: str, where: Path) -> None:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise _unwritable(operation, where, error) from error
-
-
-def _write(operation: str, path: Path, line: bytes, *, mode: int) -> None:
-    _directory(operation, path.parent)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
-    except FileExistsError as error:
-        raise KioskError(operation, place=str(path), cause="it exists", hint="choose another name") from error
-    except OSError as error:
-        raise _unwritable(operation, path, error) from error
 
 
 def _unwritable(operation: str, path: Path, error: OSError) -> KioskError:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import secrets
 from pathlib import Path
 from typing import Final
 
-from agent.contract import secret_files
+from agent.contract import new_file, secret_files
 from agent.errors import KioskError
 
 _SEED_BYTES: Final = 32
@@ -21,27 +20,8 @@ def make(path: Path, *, owner: tuple[int, int] | None = None) -> bytes:
     `owner` are the user and group it is given to. Raises KioskError.
     """
     seed = secrets.token_bytes(_SEED_BYTES)
-    # Under another name first: a power cut must not leave half a key where a key is looked for.
-    fresh = path.with_name(f".{path.name}.new")
     try:
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            if owner is not None:
-                os.fchown(descriptor, *owner)
-            file.write(base64.b64encode(seed) + b"\n")
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(fresh, path)
-        finally:
-            fresh.unlink()
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+        new_file.make(path, base64.b64encode(seed) + b"\n", mode=0o600, owner=owner)
     except FileExistsError as error:
         raise KioskError("make key", place=str(path), cause="it exists", hint="choose another name") from error
     except OSError as error:

@@ -1,31 +1,26 @@
 """Brings the journal to the store: a signed manifest of what is new, every `custody.manifest_every`.
 
-    1. the stretch is signed and becomes a file in `state/custody/`, durable before the first attempt
-    2. it is uploaded as a recording is, the same bytes however often that takes
-    3. the journal says that the store has it; then the file goes
-
-What a manifest tells and is older than `custody.history` is pruned from the journal then. One that waits from an
+How it goes there tells agent.courier.papers. What a manifest tells and is older than `custody.history` is pruned from the journal then. One that waits from an
 earlier ledger still goes out: it tells what the lost ledger knew.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import sqlite3
 import threading
 from collections.abc import Iterator
 from typing import Final
 
-from agent.contract.custody import Manifest, Stretch, canonical, custody_prefix
-from agent.contract.keys import META_VERSION, timestamp
+from agent.contract.custody import Manifest, Stretch, canonical
+from agent.contract.keys import timestamp
+from agent.courier.papers import Papers
 from agent.courier.pen import Pen
 from agent.courier.targets import Outgoing
 from agent.courier.worker import Worker
 from agent.errors import KioskError
-from agent.ledger import Entry, Ledger, LedgerMissing
+from agent.ledger import Entry, Ledger
 from agent.settings import Settings
-from agent.spool import Layout, files_below, replace_file, sync_directory
+from agent.spool import Layout
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -37,55 +32,42 @@ _MOST_CHARACTERS: Final = 1_000_000
 _SILENT_KINDS: Final = frozenset({"manifest", "checkpoint", "tombstone"})
 """What custody says of itself: no reason for another manifest."""
 
-POLL_S: Final = 10.0
-
 
 class Custodian:
     """Belongs to one thread. Opens the ledger for one errand at a time: the recorder may begin another."""
 
     def __init__(self, settings: Settings, layout: Layout, prefix: str, worker: Worker, pen: Pen, clock: Clock) -> None:
         """`prefix` is the target's. The pen must have a key."""
-        device = settings.device
-        self._site, self._device = device.site, device.id
+        self._site, self._device = settings.device.site, settings.device.id
         self._settings = settings.custody
         self._layout = layout
-        self._directory = layout.state / "custody"
-        self._prefix = custody_prefix(prefix, device.site, device.id)
-        self._worker = worker
+        self._papers = Papers("manifests", settings, layout, prefix, worker, clock)
         self._pen = pen
         self._clock = clock
         self._epoch = ""
         self._due_ns = 0
-        self._told = False
 
     def run(self, stop: threading.Event) -> None:
         """Until the process ends."""
-        while not stop.is_set():
-            self._clock.wait(stop, 0 if self.step() else POLL_S)
+        self._papers.run(self.step, stop)
 
     def step(self) -> bool:
         """Bring what waits, or make what is due. Whether there may be more to do at once."""
-        try:
+        return self._papers.attempt(self._bring)
+
+    def _bring(self) -> bool:
+        with Ledger(self._layout.ledger, self._clock) as ledger:
+            self._learn(ledger)
+            waiting = self._waiting(ledger)
+            if waiting is None and self._clock.monotonic_ns() >= self._due_ns:
+                waiting = self._make(ledger)
+            if waiting is None:
+                return False
+        brought = self._papers.bring(waiting.name)
+        if brought is not None:
             with Ledger(self._layout.ledger, self._clock) as ledger:
-                self._learn(ledger)
-                waiting = self._waiting(ledger)
-                if waiting is None and self._clock.monotonic_ns() >= self._due_ns:
-                    waiting = self._make(ledger)
-                if waiting is None:
-                    return False
-            outcome, _ = self._worker.bring(self._outgoing(waiting))
-            if outcome in ("stored", "already_there"):
-                with Ledger(self._layout.ledger, self._clock) as ledger:
-                    self._enter(ledger, waiting)
-        except LedgerMissing:
-            return False
-        except (OSError, ValueError, sqlite3.DatabaseError, KioskError) as error:
-            if not self._told:
-                log.warning("manifests wait: %s", error)
-            self._told = True
-            return False
-        self._told = False
-        return outcome in ("stored", "already_there")
+                self._enter(ledger, waiting, brought)
+        return brought is not None
 
     def _learn(self, ledger: Ledger) -> None:
         """What another ledger has told, when this is another one than at the last step."""
@@ -101,16 +83,15 @@ class Custodian:
 
     def _waiting(self, ledger: Ledger) -> Stretch | None:
         """The oldest manifest that the store hasn't got yet. What it has is removed: the process may have died."""
-        found = sorted(filter(None, (Stretch.parse(entry.name) for entry in files_below(self._directory))))
+        found = sorted(filter(None, map(Stretch.parse, self._papers.names())))
         epoch, reached = ledger.epoch(), self._pen.reached[1]
         for stretch in found:
-            path = self._directory / stretch.name
-            told = stretch.epoch == epoch and stretch.last <= reached
-            if not told and self._pen.wrote("manifest", path.read_bytes()):
+            if stretch.epoch == epoch and stretch.last <= reached:
+                self._papers.remove(stretch.name)
+            elif self._pen.wrote("manifest", self._papers.read(stretch.name)):
                 return stretch
-            if not told:
-                log.error("%s is damaged and not uploaded; what is still in the ledger is told again", path)
-            path.unlink()
+            else:
+                self._papers.tear_up(stretch.name)
         return None
 
     def _make(self, ledger: Ledger) -> Stretch | None:
@@ -142,33 +123,15 @@ class Custodian:
             clock=boots.get(self._clock.boot, "unsynchronised"),
             entries=[entry.content for entry in chosen],
         )
-        self._keep(stretch, self._pen.sign("manifest", manifest.document()))
+        self._papers.keep(stretch.name, self._pen.sign("manifest", manifest.document()))
         return stretch
 
-    def _keep(self, stretch: Stretch, content: bytes) -> None:
-        if not self._directory.exists():
-            self._directory.mkdir()
-            sync_directory(self._directory.parent)
-        replace_file(self._directory / stretch.name, content, durable=True)
-
-    def _outgoing(self, stretch: Stretch) -> Outgoing:
-        path = self._directory / stretch.name
-        content = path.read_bytes()
-        return Outgoing(
-            path=path,
-            key=self._prefix + stretch.name,
-            sha256=hashlib.sha256(content).hexdigest(),
-            size=len(content),
-            metadata={"kr-meta-version": META_VERSION},
-        )
-
-    def _enter(self, ledger: Ledger, stretch: Stretch) -> None:
-        outgoing = self._outgoing(stretch)
-        ledger.manifested(stretch, outgoing.key, outgoing.sha256)
+    def _enter(self, ledger: Ledger, stretch: Stretch, brought: Outgoing) -> None:
+        ledger.manifested(stretch, brought.key, brought.sha256)
         if stretch.epoch == ledger.epoch() == self._epoch:
             self._pen.reached = (stretch.epoch, stretch.last)
             self._prune(ledger)
-        outgoing.path.unlink()
+        self._papers.remove(stretch.name)
         log.debug("manifest %s is in the store", stretch.name)
 
     def _prune(self, ledger: Ledger) -> None:
