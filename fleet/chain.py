@@ -15,8 +15,8 @@ from agent.contract.custody import (
     Stretch,
     Tombstone,
     custody_prefix,
-    is_tombstone_name,
     link,
+    tombstone_id,
 )
 from agent.contract.signed import LONGEST_BYTES, Kind, Refused, opened
 from agent.units import NS_PER_S
@@ -87,7 +87,7 @@ class Chain:
             stretch = Stretch.parse(name)
             if stretch is not None:
                 self._read_manifest(found, stretch)
-            elif is_tombstone_name(name):
+            elif tombstone_id(name):
                 tombstones.append(found)
             else:
                 self._evidence.find("added", found.key, "nothing of custody is called so")

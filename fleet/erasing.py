@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from agent.contract.custody import Tombstone, custody_prefix, is_tombstone_name
+from agent.contract.custody import Tombstone, custody_prefix, tombstone_id
 from agent.contract.keys import device_prefix, recording_of
 from agent.contract.names import is_name
 from agent.contract.signed import LONGEST_BYTES, Refused, opened, parsed
@@ -49,7 +49,7 @@ def graves(store: Store, device: str, enrolled: Iterable[Path] | None) -> Iterat
         keys = None if known is None else known.get((site, name), set())
         prefix = custody_prefix(store.prefix, site, name)
         for found in store.walk(f"{prefix}erase-"):
-            if not is_tombstone_name(found.key.removeprefix(prefix)):
+            if not tombstone_id(found.key.removeprefix(prefix)):
                 continue
             grave = Grave(f"{site}/{name}", found.key, "", "refused", "")
             try:

@@ -21,7 +21,7 @@ from agent.units import Written
 _URL_KEYS = frozenset({"upload.target", "upload.endpoint_url", "mqtt.url"})
 """May hold a name and password by mistake; those are masked wherever the value is shown."""
 
-_SECRET_KEYS = frozenset({"mqtt.password_file", "mqtt.key", "seal.recipients"})
+_SECRET_KEYS = frozenset({"mqtt.password_file", "mqtt.key", "seal.recipients", "custody.key"})
 """May hold the secret itself by mistake, not the file it's in; a mistake about them doesn't show the value."""
 
 _LONGEST_SHOWN = 60

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-SUFFIX: Final = ".age"
 MAGIC: Final = b"age-encryption.org/v1\n"
 CHUNK_BYTES: Final = 64 * 1024
 TAG_BYTES: Final = 16

@@ -198,7 +198,7 @@ class Tombstone:
     @property
     def name(self) -> str:
         """What it is called."""
-        return f"erase-{self.id}.json"
+        return tombstone_name(self.id)
 
     def document(self) -> dict[str, Any]:
         """What is signed."""
@@ -219,9 +219,15 @@ class Tombstone:
             raise ValueError(f"it isn't a tombstone: {error!r}") from error
 
 
-def is_tombstone_name(name: str) -> bool:
-    """Whether something in `custody/` is called as a tombstone is."""
-    return _TOMBSTONE.fullmatch(name) is not None
+def tombstone_name(order: str) -> str:
+    """What the tombstone of an order is called in `custody/`."""
+    return f"erase-{order}.json"
+
+
+def tombstone_id(name: str) -> str | None:
+    """The order that something in `custody/` is a tombstone of by its name; None when it's called otherwise."""
+    match = _TOMBSTONE.fullmatch(name)
+    return match["id"] if match else None
 
 
 @dataclass(frozen=True, slots=True)

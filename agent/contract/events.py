@@ -201,7 +201,12 @@ EVENTS: Final = (
         (_RUN, _SEQ, Fact("seconds", "number", "audio in it", "s")),
     ),
     Event("evicted", "recordings", "a segment was given up before it was uploaded", (_RUN, _SEQ, _WHY)),
-    Event("erased", "recordings", "a segment was erased on purpose", (_RUN, _SEQ, _WHY)),
+    Event(
+        "erased",
+        "recordings",
+        "a segment was erased because it turned out to lie outside the schedule",
+        (_RUN, _SEQ, _WHY),
+    ),
     Event("quarantined", "recordings", "a segment is not what was sealed, and was set aside", (_RUN, _SEQ, _WHY)),
     Event("lost", "recordings", "a segment that waited for upload is gone", (_RUN, _SEQ, _WHY)),
     Event(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 META_VERSION = "1"
 
@@ -70,6 +71,10 @@ def recording_of(key: str) -> tuple[str, int, str] | None:
     """Run, number and the first digits of the content's hash, as a recording's key tells them; None for another key."""
     match = _KEY.fullmatch(key.rpartition("/")[2])
     return None if match is None else (match["run"], int(match["seq"]), match["sha256"])
+
+
+TIMESTAMP_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
+"""What `timestamp` writes, for schemas."""
 
 
 def timestamp(wall_ns: int) -> str:

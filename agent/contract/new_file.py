@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from agent.spool import sync_directory
+
 
 def make(path: Path, content: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
     """Durable when it returns. `owner` are the user and group it is given to.
@@ -26,8 +28,4 @@ def make(path: Path, content: bytes, *, mode: int, owner: tuple[int, int] | None
         os.link(fresh, path)
     finally:
         fresh.unlink()
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    sync_directory(path.parent)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.contract.evaluation import HIGHEST_VERSION
+from agent.contract.keys import TIMESTAMP_PATTERN, moment
 from agent.contract.names import NAME, Named
 from agent.contract.signed import KEY_PATTERN, Refused
 
@@ -25,10 +25,9 @@ MOST_NAMED: Final = 20
 
 Action = Literal["start", "advance", "full", "rollback"]
 
-_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 _KIOSK: Final = f"^{NAME.pattern}/{NAME.pattern}$"
 
-Time = Annotated[str, Field(pattern=_TIME)]
+Time = Annotated[str, Field(pattern=TIMESTAMP_PATTERN)]
 KioskName = Annotated[str, Field(pattern=_KIOSK)]
 Words = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=HIGHEST_VERSION)]
@@ -169,7 +168,7 @@ class Rollout(_Closed):
     @property
     def since_ns(self) -> int:
         """When the phase began, in nanoseconds since 1970."""
-        return round(datetime.fromisoformat(self.since).timestamp() * 1000) * 1_000_000
+        return moment(self.since)
 
     def document(self) -> dict[str, Any]:
         """As it is signed."""

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 from agent.contract import messages
 from agent.contract.discovery import BINARY_SENSOR, PREFIX, SENSOR
 from agent.contract.events import EVENTS, Event, Fact, Kind
+from agent.contract.keys import TIMESTAMP_PATTERN
 from agent.contract.messages import OFFLINE, ONLINE, Severity
 from agent.contract.metrics import METRICS, Metric
 from agent.contract.names import NAME
@@ -24,7 +25,7 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _NAME: Final[Schema] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
 _TIME: Final[Schema] = {
     "type": "string",
-    "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
+    "pattern": TIMESTAMP_PATTERN,
     "description": "wall time of the kiosk, ISO 8601, UTC",
 }
 _BOOT: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "id of this boot of the machine"}

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessageInfo
@@ -40,6 +40,12 @@ _LONGEST_RECONNECT_S = (20, 30)
 """Each kiosk takes its own from this range: a fleet that lost its broker together must not come back together."""
 Sent = MQTTMessageInfo
 """What becomes of a message on its way: `is_published()` once the broker has it."""
+
+
+def on_its_way(sent: Sent | None) -> TypeGuard[Sent]:
+    """Whether paho has a message; of one that it hasn't, asking it more raises."""
+    return sent is not None and sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+
 
 _MOST_UNWELCOME = 256
 """Refusals that nobody asks about are forgotten: message ids come again."""

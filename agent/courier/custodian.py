@@ -1,7 +1,7 @@
 """Brings the journal to the store: a signed manifest of what is new, every `custody.manifest_every`.
 
-How it goes there tells agent.courier.papers. What a manifest tells and is older than `custody.history` is pruned from the journal then. One that waits from an
-earlier ledger still goes out: it tells what the lost ledger knew.
+How it goes there tells agent.courier.papers. What a manifest tells and is older than `custody.history` is pruned from
+the journal then. One that waits from an earlier ledger still goes out: it tells what the lost ledger knew.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Custodian:
             clock=boots.get(self._clock.boot, "unsynchronised"),
             entries=[entry.content for entry in chosen],
         )
-        self._papers.keep(stretch.name, self._pen.sign("manifest", manifest.document()))
+        self._papers.keep(stretch.name, self._pen.written("manifest", manifest.document()))
         return stretch
 
     def _enter(self, ledger: Ledger, stretch: Stretch, brought: Outgoing) -> None:

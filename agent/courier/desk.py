@@ -18,9 +18,9 @@ from agent.contract.commands import Command, Refusal, judge, judge_again
 from agent.contract.keys import timestamp
 from agent.contract.messages import Heard, Topics
 from agent.contract.signed import LONGEST_BYTES
-from agent.contract.verbs import actor_of, hours_of
+from agent.contract.verbs import VERBS, actor_of, hours_of
 from agent.courier.book import Book
-from agent.courier.broker import Sent
+from agent.courier.broker import Sent, on_its_way
 from agent.courier.conversation import IDLE_S, Line
 from agent.courier.deeds import Deed, Deeds, Outcome
 from agent.courier.events import Events
@@ -30,15 +30,8 @@ from hw.clock import Clock
 
 log = logging.getLogger(__name__)
 
-ABLE: Final = frozenset(
-    {"pause", "resume", "mute", "erase", "restart", "report", "set-upload-hours", "rotate-recipients"}
-)
-"""What every kiosk can do; `upload-now` takes a target, `identify` an LED."""
-
 _MOST_HEARD: Final = 256
 _BUSY_S: Final = 0.1
-_TAKEN: Final = 0
-"""What paho says of a message that is on its way; of another it raises when asked."""
 _LONGEST_HEARD: Final = LONGEST_BYTES["command"] + 1
 
 
@@ -220,9 +213,10 @@ class Desk:
 
 def _arrived(sent: Sent | None) -> bool:
     """Whether nothing is to be waited for any more."""
-    return sent is None or sent.rc != _TAKEN or sent.is_published()
+    return not (on_its_way(sent) and not sent.is_published())
 
 
 def able_to(*, has_target: bool, has_light: bool) -> frozenset[str]:
     """The verbs that a kiosk can do; whether its light works the recorder knows."""
-    return ABLE | ({"upload-now"} if has_target else frozenset()) | ({"identify"} if has_light else frozenset())
+    needed = {"upload-now": has_target, "identify": has_light}
+    return frozenset(verb for verb in VERBS if needed.get(verb, True))

@@ -7,7 +7,6 @@ What waits, waits on the card (agent.courier.keeper); this thread never touches 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -15,9 +14,9 @@ from typing import Any, Final
 from agent.contract import messages
 from agent.contract.events import checked
 from agent.contract.messages import Heard, Message, Topics
-from agent.courier.broker import Sent
+from agent.courier.broker import Sent, on_its_way
 from agent.courier.conversation import IDLE_S, Line
-from agent.courier.outbox import Happening
+from agent.courier.outbox import Happening, happened
 from agent.courier.tray import MOST_READY, Tray
 from agent.units import NS_PER_S
 from hw.clock import Clock
@@ -30,8 +29,6 @@ _EVERY_S: Final = 0.5
 _WINDOW: Final = 20
 """So many are under way at most: paho sends no more before the first is acknowledged."""
 _REFUSED_S: Final = 60.0
-_TAKEN: Final = 0
-"""What paho says of a message that is on its way; of another it raises when asked."""
 
 
 class Events:
@@ -54,7 +51,7 @@ class Events:
 
     def note(self, name: str, facts: Mapping[str, Any]) -> None:
         """Something happened just now. Never waits. Raises ValueError for what isn't in the table of events."""
-        self._tray.note(Happening(secrets.token_hex(8), self._clock.wall_ns(), name, checked(name, facts)))
+        self._tray.note(happened(name, checked(name, facts), self._clock))
         self.noted()
 
     def greet(self, line: Line) -> None:
@@ -85,7 +82,7 @@ class Events:
             if happening is None:
                 break
             sent = line.say(self._message(happening))
-            if sent is None or sent.rc != _TAKEN:
+            if not on_its_way(sent):
                 # The connection is just going. If paho keeps it all the same, it is a repeat.
                 self._again.appendleft(happening)
                 break

@@ -6,14 +6,13 @@ The thread `outbox` steps it, and it alone waits for the card. What it writes in
 from __future__ import annotations
 
 import logging
-import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from agent.courier.history import UNREADABLE, Cursor, Portion, read_on
-from agent.courier.outbox import Happening, Outbox, OutboxDamagedError, set_aside
+from agent.courier.outbox import Happening, Outbox, OutboxDamagedError, lost, set_aside
 from agent.courier.tray import Tray
 from agent.spool import Layout
 from agent.units import NS_PER_S
@@ -142,10 +141,7 @@ class Keeper:
         found: list[tuple[str, int | None]] = [("outbox_damaged", None)] if self._damaged else []
         if portion.gone:
             found.append(("journal_gone", portion.gone))
-        return [
-            Happening(secrets.token_hex(8), self._clock.wall_ns(), "events_lost", {"reason": reason, "count": count})
-            for reason, count in found
-        ]
+        return [lost(reason, count, self._clock) for reason, count in found]
 
     def _worth_a_commit(self, cursor: Cursor, told: int, *, last: bool) -> bool:
         """Whether what changed is worth what a commit costs the card, without an event that waits for it."""

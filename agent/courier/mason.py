@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from agent.contract.custody import Tombstone, is_tombstone_name
+from agent.contract.custody import Tombstone, tombstone_id, tombstone_name
 from agent.contract.keys import timestamp
 from agent.courier.papers import Papers
 from agent.courier.pen import Pen
@@ -46,9 +46,10 @@ class Mason:
     def _bring(self) -> bool:
         with Ledger(self._layout.ledger, self._clock) as ledger:
             self._make(ledger)
-        waiting = next(filter(is_tombstone_name, self._papers.names()), None)
-        if waiting is None:
+        order = next(filter(None, map(tombstone_id, self._papers.names())), None)
+        if order is None:
             return False
+        waiting = tombstone_name(order)
         if self._pen.public is not None and not self._pen.wrote("tombstone", self._papers.read(waiting)):
             self._papers.tear_up(waiting)
             self._read = ("", 0)
@@ -56,7 +57,7 @@ class Mason:
         brought = self._papers.bring(waiting)
         if brought is not None:
             with Ledger(self._layout.ledger, self._clock) as ledger:
-                ledger.entombed(_id_of(waiting), brought.key, brought.sha256)
+                ledger.entombed(order, brought.key, brought.sha256)
             self._papers.remove(waiting)
         return brought is not None
 
@@ -67,7 +68,7 @@ class Mason:
             return
         done = ledger.tombstones(since)
         for order, why, names in ledger.erasures(since):
-            if order not in done and not self._papers.has(f"erase-{order}.json"):
+            if order not in done and not self._papers.has(tombstone_name(order)):
                 tombstone = self._tombstone(ledger, order, why, names)
                 self._papers.keep(tombstone.name, self._pen.written("tombstone", tombstone.document()))
         self._read = (epoch, head)
@@ -75,7 +76,3 @@ class Mason:
     def _tombstone(self, ledger: Ledger, order: str, why: str, names: list[SegmentName]) -> Tombstone:
         segments = [(name.run, name.seq, known.key if (known := ledger.segment(name)) else None) for name in names]
         return Tombstone(self._site, self._device, order, timestamp(ledger.now_ns()), why, segments)
-
-
-def _id_of(name: str) -> str:
-    return name.removeprefix("erase-").removesuffix(".json")

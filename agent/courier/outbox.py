@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.ledger import passing
+from hw.clock import Clock
 
 MOST: Final = 50_000
 """A month of a kiosk with thirty alerts an hour that flap."""
@@ -50,6 +51,16 @@ class Happening:
     facts: Mapping[str, Any]
     n: int = 0
     """Its number in the outbox; 0 while it isn't there."""
+
+
+def happened(name: str, facts: Mapping[str, Any], clock: Clock) -> Happening:
+    """An event of this moment."""
+    return Happening(secrets.token_hex(8), clock.wall_ns(), name, facts)
+
+
+def lost(reason: str, count: int | None, clock: Clock) -> Happening:
+    """The event of events that nobody will be told of; None: nobody knows how many."""
+    return happened("events_lost", {"reason": reason, "count": count}, clock)
 
 
 class OutboxDamagedError(Exception):

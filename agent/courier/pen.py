@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from agent.contract import seeds
 from agent.contract.custody import Head
@@ -11,7 +12,7 @@ from agent.contract.signed import Kind, Refused, opened, public_key, sign
 from agent.errors import KioskError
 from agent.settings import Settings
 
-MAKE = "`kiosk-recorder enrol` makes one, as root; until then nothing proves that the store holds everything"
+_MAKE: Final = "`kiosk-recorder enrol` makes one, as root; until then nothing proves that the store holds everything"
 
 
 class Pen:
@@ -27,8 +28,8 @@ class Pen:
         path = settings.custody.key
         try:
             if path is None:
-                raise KioskError("sign custody", cause="`custody.key` names no key", hint=MAKE)
-            self._seed = seeds.load(path, MAKE)
+                raise KioskError("sign custody", cause="`custody.key` names no key", hint=_MAKE)
+            self._seed = seeds.load(path, _MAKE)
         except KioskError as error:
             self.trouble = error
 
@@ -42,17 +43,11 @@ class Pen:
         if self._seed is None:
             return head
         epoch, manifested = self.reached
-        told = Head(head.epoch, head.seq, head.digest, manifested if epoch == head.epoch else 0)
+        told = replace(head, manifested=manifested if epoch == head.epoch else 0)
         return told.signed(self._site, self._device, self._seed)
 
-    def sign(self, kind: Kind, document: dict[str, Any]) -> bytes:
-        """A payload that says `document` in the name of this device. Raises KioskError without a key."""
-        if self._seed is None:
-            raise self.trouble or KioskError("sign custody", cause="there is no key", hint=MAKE)
-        return sign(kind, document, self._seed)
-
     def written(self, kind: Kind, document: dict[str, Any]) -> bytes:
-        """As `sign`; without a key, a payload that nobody signed."""
+        """A payload that says `document` in the name of this device; without a key, one that nobody signed."""
         if self._seed is None:
             return json.dumps({"signed": json.dumps(document)}).encode()
         return sign(kind, document, self._seed)

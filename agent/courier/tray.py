@@ -6,13 +6,12 @@ subject `event` takes and tells. Nobody waits here for anybody.
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from agent.courier.outbox import Happening
+from agent.courier.outbox import Happening, lost
 from agent.units import NS_PER_S
 from hw.clock import Clock
 
@@ -99,6 +98,5 @@ class Tray:
     def _tell_loss(self) -> None:
         """What went for want of room stood before everything that is here."""
         if self._lost:
-            facts = {"reason": "memory_full", "count": self._lost}
-            self._noted.appendleft(Happening(secrets.token_hex(8), self._clock.wall_ns(), "events_lost", facts))
+            self._noted.appendleft(lost("memory_full", self._lost, self._clock))
             self._lost = 0

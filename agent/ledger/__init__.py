@@ -2,7 +2,8 @@
 
 `state/ledger.db` is SQLite in WAL mode with `synchronous=FULL`: when a transaction returns, it survives a power cut.
 
-    journal   append-only and chained: `hash` = SHA-256(previous hash ‖ canonical JSON of the entry). The truth.
+    journal   the truth. Entries never change and are chained: `hash` = SHA-256(previous hash ‖ canonical JSON of the
+              entry); the oldest may be pruned
     boots     offset of each boot's monotonic clock to wall time, and how far that is to be trusted
     segments  one row a segment, derived from the journal; `present` caches whether its file is still here
     gaps      one row an interval that wasn't recorded, derived from the journal
@@ -11,9 +12,9 @@
 Both processes write here, each its own kinds of entry, in short transactions:
 
     recorder  epoch, boot, retimed, sealed, gap, evicted, quarantined, lost, erased, empty, erasure,
-              command, button
+              command, button, direct, home, merged
     courier   retimed (from the store's clock), keyed, acknowledged, damaged, manifest,
-              tombstone
+              tombstone, checkpoint
 
 A `Ledger` belongs to one thread. Times are nanoseconds on the monotonic clock of the named boot; wall time is
 `boots.offset_ns` + that, so that repairing one offset re-times everything of its boot.

@@ -1,7 +1,8 @@
-"""The journal: append-only, each entry chained to the one before by its hash. Everything else is derived from it.
+"""The journal: entries never change, each is chained to the one before by its hash. All else is derived from it.
 
 `hash` = SHA-256(previous hash ‖ canonical JSON of [seq, epoch, at_ns, boot, mono_ns, kind, body]); the first entry
-follows 32 zero bytes. Canonical: keys sorted, no blanks, UTF-8.
+follows 32 zero bytes. Canonical: keys sorted, no blanks, UTF-8. The oldest may be pruned: then the first that is here
+follows what the newest `checkpoint` tells.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _ledger(scene: Scene) -> str:
         last = ledger.last_acknowledged_ns()
         return _json(
             {
-                "epoch": ledger.epoch,
+                "epoch": ledger.epoch(),
                 "entries": number,
                 "head": digest.hex(),
                 "here": {state: asdict(tally) for state, tally in ledger.tally().items()},

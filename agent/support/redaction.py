@@ -23,7 +23,7 @@ _NO_SECRET: Final = re.compile(r"(_FILE|_PATH|_PROFILE|_DIRECTORY|_URI)$", re.IG
 
 _ASSIGNMENT: Final = re.compile(r"""^\s*([\w.-]+)\s*=\s*["']?(.*?)["']?\s*(?:\#.*)?$""", re.MULTILINE)
 _FILES_OF_SECRETS: Final = ("password_file", "key")
-"""Keys of `[mqtt]` that name such files."""
+"""Keys of `[mqtt]` and `[custody]` that name such files."""
 
 _FORMS: Final = (
     (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),

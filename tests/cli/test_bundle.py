@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def test_it_holds_what_a_helper_asks_for(kiosk: Kiosk) -> None:
     assert list(parts) == PARTS
     assert read(parts, "about.json")["device"] == "room-1"
     assert read(parts, "status.json")["kept"]["pending"]["count"] == 3
-    assert read(parts, "ledger.json")["here"]["pending"]["count"] == 3
+    ledger = read(parts, "ledger.json")
+    assert ledger["here"]["pending"]["count"] == 3
+    assert re.fullmatch(r"[0-9a-f]{12,32}", ledger["epoch"])
     assert read(parts, "timeline.json")["faults"] == []
     assert read(parts, "hardware.json")["storage"]["free_bytes"] > 0
     assert b'id = "room-1"' in parts["configuration.toml"]

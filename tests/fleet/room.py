@@ -177,7 +177,7 @@ class Room:
         stone = Tombstone(SITE, self.device, order, at, "asked for", [(segment.run, segment.seq, known.key)])
         self._put(
             f"{device_prefix(self._target.prefix, SITE, self.device)}/custody/{stone.name}",
-            self.pen.sign("tombstone", stone.document()),
+            self.pen.written("tombstone", stone.document()),
         )
 
     def key_of(self, segment: Segment) -> str:

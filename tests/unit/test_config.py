@@ -741,3 +741,13 @@ class TestAlerts:
         shown = config.as_toml(read)
         assert '[alerts.storage]\nwarning = "1MB"  # default: "100MB"\ncritical = "off"  # default: "500MB"\n' in shown
         assert config.parse(shown, "shown") == read
+
+
+@pytest.mark.parametrize(("section", "key"), [("mqtt", "key"), ("mqtt", "password_file"), ("custody", "key")])
+def test_a_secret_in_the_place_of_its_file_is_not_repeated(section: str, key: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.parse(
+            f'[device]\nsite = "north"\nid = "room-12"\n[{section}]\n{key} = "c2VjcmV0c2VlZA=="\n', "config.toml"
+        )
+    assert f"{section}.{key}: the value is no absolute path" in str(error.value)
+    assert "c2VjcmV0" not in str(error.value)
