@@ -5,12 +5,15 @@
     <root>/spool/sealed/<run>-<seq>.flac.age  the same where recordings are encrypted (agent.contract.age)
     <root>/spool/{open,sealed}/<run>-<seq>.meta   its sidecar (agent.sidecar)
     <root>/spool/quarantine/…                 what nobody understands
+    <root>/{orders,recipients}.json           what was ordered (agent.recorder.standing, agent.recorder.rotation)
+    <root>/erase/<id>.json                    what is to be erased (agent.recorder.erasing)
     <root>/state/ledger.db                    the ledger (agent.ledger)
     <root>/state/outbox.db                    events that wait for the broker (agent.courier.outbox)
     <root>/state/{recorder,courier}.lock      one instance each
     <root>/state/{flags,variants}.json        the fleet's decision, and what it chose here (agent.flags)
 
-The recorder alone writes below `spool/`; the courier and the command line only read there.
+The recorder alone writes below `spool/`; the courier only reads there, and so does the command line but where it holds
+the recorder's lock (`verify --repair`, `erase`).
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ from agent.checkup.finding import Finding, of_error
 from agent.checkup.visit import Visit
 from agent.contract.alerts import ALERTS
 from agent.contract.messages import ROOT, Heard, Topics, cleared
-from agent.courier.broker import Answer, Broker
+from agent.courier.broker import Answer
+from agent.courier.probe import BROKER_S, no_answer, second_line
 from agent.errors import KioskError, without_hint
 from agent.status import read_courier_status
 from agent.units import NS_PER_S
 
-_PATIENCE_S: Final = 10.0
 _LISTEN_S: Final = 2.0
 """What a broker has retained comes at once."""
 
@@ -34,9 +34,7 @@ class Trial:
     def __init__(self, visit: Visit) -> None:
         """Raises KioskError when certificates or password can't be used."""
         self._visit = visit
-        device = visit.settings.device
-        # Another client id than the courier's, or the broker would hang up on that one.
-        self._broker = Broker(visit.settings.mqtt, f"{device.id}-check", None, lambda: None)
+        self._broker = second_line(visit.settings, lambda: None)
         self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._broker.answers = self._answers
         self.heard: set[str] = set()
@@ -46,17 +44,12 @@ class Trial:
     def connect(self) -> KioskError | None:
         """Why there is no connection; None when there is one."""
         self._broker.start()
-        deadline_ns = self._visit.clock.monotonic_ns() + round(_PATIENCE_S * NS_PER_S)
+        deadline_ns = self._visit.clock.monotonic_ns() + round(BROKER_S * NS_PER_S)
         while self._visit.clock.monotonic_ns() < deadline_ns:
             if self._broker.connected or self._broker.refusal is not None:
                 return self._broker.refusal
             self._visit.wait(0.02)
-        return KioskError(
-            "connect to broker",
-            place=self._visit.settings.mqtt.url,
-            cause=f"no answer in {_PATIENCE_S:g} s",
-            hint="is the broker up, `mqtt.url` right, and the way there open?",
-        )
+        return no_answer(self._visit.settings.mqtt.url)
 
     def subscribed(self) -> bool | None:
         """Whether hearing everybody was granted; None without an answer."""
@@ -84,7 +77,7 @@ class Trial:
 
     def _answer(self, to: int | None) -> Answer | None:
         """The answer to one publication or to the subscription."""
-        deadline_ns = self._visit.clock.monotonic_ns() + round(_PATIENCE_S * NS_PER_S)
+        deadline_ns = self._visit.clock.monotonic_ns() + round(BROKER_S * NS_PER_S)
         while self._broker.connected and self._visit.clock.monotonic_ns() < deadline_ns:
             try:
                 answer = self._answers.get(timeout=0.1)

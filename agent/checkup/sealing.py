@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import soundfile
 
-from agent.checkup.finding import Finding
+from agent.checkup.finding import Finding, of_error
 from agent.contract import age
 from agent.contract.commands import target_of
 from agent.errors import KioskError
@@ -71,7 +71,7 @@ def _opened(sample: Sample, content: bytes, visit: Visit, whom: str) -> Finding:
         opened = io.BytesIO()
         whole = age.decrypt(io.BytesIO(content), opened, identities)
     except KioskError as error:
-        return Finding("sealing", "red", f"{error.operation} {error.place}: {error.cause}", error.hint)
+        return of_error("sealing", error)
     except age.NotForUs:
         return Finding(
             "sealing",

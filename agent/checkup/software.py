@@ -46,8 +46,10 @@ def _service(role: Role, pid: int | None) -> Finding:
     enabled = _enabled(unit)
     runs = f"runs (process {pid})" if pid else "doesn't run"
     if enabled is None:
-        verdict: Finding = Finding(role, "green" if pid else "yellow", f"{runs}; no systemd here to start it")
-        return verdict if pid else Finding(role, "yellow", verdict.text, "`kiosk-recorder run` runs both processes")
+        told = f"{runs}; no systemd here to start it"
+        if pid:
+            return Finding(role, "green", told)
+        return Finding(role, "yellow", told, "`kiosk-recorder run` runs both processes")
     if not enabled:
         return Finding(role, "red", f"{runs}; {unit} doesn't start after a power cut", f"systemctl enable --now {unit}")
     if pid is None:

@@ -18,6 +18,7 @@ from agent.checkup.finding import Finding, of_error
 from agent.checkup.visit import Visit
 from agent.contract.keys import device_prefix, utc
 from agent.courier.pace import Pace
+from agent.courier.probe import shares_the_card
 from agent.courier.targets import Deed, NeedsPerson, Outgoing, Target, TargetError, open_target
 from agent.errors import KioskError
 from agent.units import NS_PER_S, human_bytes, human_seconds
@@ -152,16 +153,11 @@ def _learn_time(target: Target, visit: Visit) -> None:
 
 
 def _same_disk(visit: Visit) -> Iterator[Finding]:
-    root = visit.settings.upload.target.removeprefix("file://")
     with suppress(OSError):
         there = visit.layout.root if visit.layout.root.exists() else visit.layout.root.parent
-        if visit.settings.upload.target.startswith("file:") and Path(root).stat().st_dev == there.stat().st_dev:
-            yield Finding(
-                "disk",
-                "red",
-                f"{root} is on the same file system as the spool",
-                "mount the disk or the share there; copies on the same card protect from nothing",
-            )
+        shared = shares_the_card(visit.settings.upload.target, there)
+        if shared is not None:
+            yield Finding("disk", "red", f"{shared.place} is on the same file system as the spool", shared.hint)
 
 
 def _key(prefix: str, visit: Visit) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
-from agent.commands.kiosk import ordered_hours, running
+from agent.commands.kiosk import ordered_hours, process_of
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, EXIT_UNUSABLE, ConfigError, KioskError, Mistake
 from agent.flags import FLAGS, overrides
 from agent.settings import Settings
@@ -78,7 +78,7 @@ def _far_ends(settings: Settings) -> list[Finding]:
 
     # What the courier would write into its log is said in the answer, once.
     logging.getLogger("agent").addHandler(logging.NullHandler())
-    courier = running(Layout(settings.spool.path), "courier")
+    courier = process_of(Layout(settings.spool.path), "courier")
     return probe(settings, SystemClock(), connected=courier is not None)
 
 

@@ -19,7 +19,7 @@ from agent.commands.times import iso, local, moment
 from agent.contract.verbs import Words
 from agent.errors import EXIT_GOOD, KioskError
 from agent.ledger import Boot, Ledger, Segment
-from agent.recorder.erasing import Erasure, carry_out, fulfilled, order, overlapping
+from agent.recorder.erasing import Erasure, carry_out, file_of, fulfilled, order, overlapping
 from agent.recorder.homecoming import cuts_for_card
 from agent.recorder.root import open_root
 from agent.spool import Layout, files_below
@@ -49,7 +49,7 @@ def erase(kiosk: Kiosk, span: Span, reason: str, *, yes: bool, as_json: bool) ->
         found = overlapping(ledger.segments(), ledger.boots(), erasure)
         if not yes:
             _ask(kiosk, erasure, found)
-    running = process_of(kiosk, "recorder") is not None
+    running = process_of(kiosk.layout, "recorder") is not None
     if running:
         with as_owner(kiosk.layout.spool):
             _tell(kiosk, erasure)
@@ -97,7 +97,7 @@ def _tell(kiosk: Kiosk, erasure: Erasure) -> None:
     root = kiosk.layout.root
     try:
         order(root, erasure)
-        waiting = root / "erase" / f"{erasure.id}.json"
+        waiting = file_of(root, erasure)
         deadline_s = time.monotonic() + _PATIENCE_S
         while waiting.exists():
             if time.monotonic() > deadline_s:

@@ -97,9 +97,9 @@ def _is_there(path: Path) -> bool:
         return True
 
 
-def process_of(kiosk: Kiosk, role: Role) -> int | None:
-    """The process that is this kiosk's recorder or courier now, or None; also while it can't use the card."""
-    return running(kiosk.layout, role) or running(Layout(runtime_directory() / "direct"), role)
+def process_of(layout: Layout, role: Role) -> int | None:
+    """The process that is this spool's recorder or courier now, or None; also while it can't use the card."""
+    return running(layout, role) or running(Layout(runtime_directory() / "direct"), role)
 
 
 def running(layout: Layout, role: Role, locks: Path = _LOCKS) -> int | None:

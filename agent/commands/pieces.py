@@ -51,11 +51,8 @@ class Piece:
 
     def follows(self, other: Piece) -> bool:
         """Whether it's the next segment of the same run."""
-        return None not in (self.name, other.name) and self.name == SegmentName(*_next(other.name))
-
-
-def _next(name: SegmentName | None) -> tuple[str, int]:
-    return ("", 0) if name is None else (name.run, name.seq + 1)
+        one, two = other.name, self.name
+        return one is not None and two is not None and (two.run, two.seq) == (one.run, one.seq + 1)
 
 
 def of_file(path: Path) -> Piece:
@@ -95,9 +92,9 @@ def of_spool(kiosk: Kiosk) -> Iterator[Piece]:
         yield piece if known is None else replace(piece, start_ns=known)
 
 
-def of_bucket(url: str, endpoint_url: str, region: str = "") -> Iterator[Piece]:
+def of_bucket(url: str, endpoint_url: str) -> Iterator[Piece]:
     """The object that `url` names, or every recording below it."""
-    bucket = Bucket(url, endpoint_url, region)
+    bucket = Bucket(url, endpoint_url)
     one = not bucket.below or bucket.below.endswith(("/", *AUDIO_SUFFIXES))
     for found in bucket.objects(bucket.below if one else f"{bucket.below}/"):
         name, start_ns = _named(found.key.rpartition("/")[2])

@@ -124,11 +124,11 @@ def look(kiosk: Kiosk) -> Situation:
     now_ns, wall_ns = kiosk.clock.monotonic_ns(), kiosk.clock.wall_ns()
     ordered = ordered_hours(kiosk.settings)
     hours = kiosk.settings.upload.hours if ordered is None else ordered
-    recorder_pid = process_of(kiosk, "recorder")
+    recorder_pid = process_of(kiosk.layout, "recorder")
     picture = read_status(runtime_directory())
     if picture is not None and (picture.pid, picture.boot) != (recorder_pid, kiosk.clock.boot):
         picture = None
-    courier_pid = process_of(kiosk, "courier")
+    courier_pid = process_of(kiosk.layout, "courier")
     told = read_courier_status(runtime_directory())
     running = told if told and (told.pid, told.boot) == (courier_pid, kiosk.clock.boot) else None
     kept: Kept | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from agent.errors import KioskError
 from agent.settings import Settings
 from hw.clock import Clock
 
-_BROKER_S = 10.0
+BROKER_S = 10.0
+"""How long a broker is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,9 @@ def _probe_store(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield Finding("store", upload.target, error)
         return
     with suppress(OSError):
-        root = Path(upload.target.removeprefix("file://"))
-        if upload.target.startswith("file:") and root.stat().st_dev == settings.spool.path.stat().st_dev:
-            yield Finding(
-                "store",
-                str(root),
-                KioskError(
-                    "upload to",
-                    place=str(root),
-                    cause="it is on the same file system as the spool",
-                    hint="mount the disk or the share there; copies on the same card protect from nothing",
-                ),
-            )
+        shared = shares_the_card(upload.target, settings.spool.path)
+        if shared is not None:
+            yield Finding("store", shared.place, shared)
 
 
 def _put_check(target: Target, settings: Settings, clock: Clock) -> str:
@@ -91,21 +83,44 @@ def _probe_broker(settings: Settings) -> Iterator[Finding]:
         return
     answered = threading.Event()
     try:
-        # Another client id than the courier's, or the broker would hang up on that one.
-        broker = Broker(settings.mqtt, f"{settings.device.id}-check", None, answered.set)
+        broker = second_line(settings, answered.set)
     except KioskError as error:
         yield Finding("broker", settings.mqtt.url, error)
         return
     broker.start()
-    answered.wait(_BROKER_S)
+    answered.wait(BROKER_S)
     problem = broker.refusal
     if problem is None and not broker.connected:
-        problem = KioskError(
-            "connect to broker",
-            place=settings.mqtt.url,
-            cause=f"no answer in {_BROKER_S:g} s",
-            hint="is the broker up, `mqtt.url` right, and the way there open?",
-            retryable=True,
-        )
+        problem = no_answer(settings.mqtt.url)
     broker.stop(None, 1.0)
     yield Finding("broker", settings.mqtt.url if problem else f"{settings.mqtt.url} let us in", problem)
+
+
+def second_line(settings: Settings, wake: Callable[[], None]) -> Broker:
+    """A connection beside the courier's. Raises KioskError when certificates or password can't be used."""
+    # Another client id than the courier's, or the broker would hang up on that one.
+    return Broker(settings.mqtt, f"{settings.device.id}-check", None, wake)
+
+
+def no_answer(url: str) -> KioskError:
+    """What is wrong when nothing came back from there in time."""
+    return KioskError(
+        "connect to broker",
+        place=url,
+        cause=f"no answer in {BROKER_S:g} s",
+        hint="is the broker up, `mqtt.url` right, and the way there open?",
+        retryable=True,
+    )
+
+
+def shares_the_card(target: str, root: Path) -> KioskError | None:
+    """What is wrong when a directory to upload to is where the spool is. Raises OSError when one isn't there."""
+    place = target.removeprefix("file://")
+    if not target.startswith("file:") or Path(place).stat().st_dev != root.stat().st_dev:
+        return None
+    return KioskError(
+        "upload to",
+        place=place,
+        cause="it is on the same file system as the spool",
+        hint="mount the disk or the share there; copies on the same card protect from nothing",
+    )

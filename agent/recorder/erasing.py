@@ -75,13 +75,18 @@ def overlapping(segments: Iterable[Segment], boots: Iterable[Boot], erasure: Era
     ]
 
 
+def file_of(root: Path, erasure: Erasure) -> Path:
+    """Where an order waits until it's carried out."""
+    return root / _DIRECTORY / f"{erasure.id}.json"
+
+
 def order(root: Path, erasure: Erasure) -> None:
     """Have it carried out, now or at the next start; durable on return. Raises OSError."""
     directory = root / _DIRECTORY
     if not directory.is_dir():
         directory.mkdir(exist_ok=True)
         sync_directory(root)
-    replace_file(directory / f"{erasure.id}.json", json.dumps(asdict(erasure)).encode(), durable=True)
+    replace_file(file_of(root, erasure), json.dumps(asdict(erasure)).encode(), durable=True)
 
 
 def ordered(root: Path) -> Iterator[Erasure]:
@@ -123,7 +128,7 @@ def carry_out(root: Root, erasure: Erasure) -> Erased:
 
 def fulfilled(root: Path, erasure: Erasure) -> None:
     """Step 5. Raises OSError."""
-    (root / _DIRECTORY / f"{erasure.id}.json").unlink(missing_ok=True)
+    file_of(root, erasure).unlink(missing_ok=True)
 
 
 class Erasures:
@@ -142,8 +147,7 @@ class Erasures:
 
     def order(self, erasure: Erasure) -> None:
         """By command: from the main thread, which never touches the card. A thread of its own makes it durable."""
-        self._wait(self._card, erasure)
-        self._wait(self._memory, erasure.in_memory)
+        self._expect(erasure)
         self._news()
         threading.Thread(target=self._keep, args=(erasure,), name="erase", daemon=True).start()
 
@@ -171,12 +175,12 @@ class Erasures:
         if mark != self._mark:
             self._mark = mark
             for erasure in ordered(self._card):
-                self._wait(self._card, erasure)
-                self._wait(self._memory, erasure.in_memory)
+                self._expect(erasure)
 
-    def _wait(self, place: Path, erasure: Erasure) -> None:
+    def _expect(self, erasure: Erasure) -> None:
         with self._lock:
-            self._waiting.setdefault(place, {})[erasure.id] = erasure
+            self._waiting.setdefault(self._card, {})[erasure.id] = erasure
+            self._waiting.setdefault(self._memory, {})[erasure.id] = erasure.in_memory
 
     def _keep(self, erasure: Erasure) -> None:
         try:

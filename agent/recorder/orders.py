@@ -41,9 +41,8 @@ from agent.recorder.quiet import (
     in_force,
     joined,
     left_ns,
-    lifted,
-    released,
     until_heard_ns,
+    without,
 )
 from agent.recorder.rotation import Rotation, rotation_of
 from agent.recorder.standing import Standing, remembered
@@ -209,7 +208,7 @@ class Orders:
         if self._muted_before:
             log.info("the mute is taken back by the button")
             now = self.now()
-            self._change(released(self._newest.quiets, now), now, {"did": "lift"})
+            self._change(without(self._newest.quiets, "button", now), now, {"did": "lift"})
 
     @property
     def _newest(self) -> Standing:
@@ -278,7 +277,7 @@ class Orders:
             return joined(quiets, begun("paused", "command", length_ns, now), now)
         if command.verb == "mute":
             return joined(quiets, begun("muted", "command", length_ns or self._mute_ns, now), now)
-        return lifted(quiets, now) if command.verb == "resume" else quiets
+        return without(quiets, "command", now) if command.verb == "resume" else quiets
 
     def _rotate(self, ordered: Rotation) -> bool:
         """Encrypt to others from the next segment on. False: an older command must not bring back who was revoked."""

@@ -93,14 +93,9 @@ def joined(quiets: Iterable[Quiet], new: Quiet, now: Moment) -> tuple[Quiet, ...
     return (*others, max(rivals, key=lambda quiet: _rank(quiet, now)))
 
 
-def lifted(quiets: Iterable[Quiet], now: Moment) -> tuple[Quiet, ...]:
-    """What is left when an admin lifts what was ordered by command. A person's button is stronger."""
-    return tuple(quiet for quiet in lasting(quiets, now) if quiet.source != "command")
-
-
-def released(quiets: Iterable[Quiet], now: Moment) -> tuple[Quiet, ...]:
-    """What is left when a person in the room takes back a mute by its button. What was ordered by command stays."""
-    return tuple(quiet for quiet in lasting(quiets, now) if quiet.source != "button")
+def without(quiets: Iterable[Quiet], source: Source, now: Moment) -> tuple[Quiet, ...]:
+    """What is left when whoever began a quiet takes it back: each can take back only what has the same source."""
+    return tuple(quiet for quiet in lasting(quiets, now) if quiet.source != source)
 
 
 def by_button(quiets: Iterable[Quiet], now: Moment) -> Quiet | None:

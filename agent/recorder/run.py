@@ -94,7 +94,7 @@ class Run:
         return self._replay.holds(block)
 
     def sync(self, now_ns: int) -> None:
-        """Make durable what fills whole pages, when that is due."""
+        """Make durable what is ready, when that is due."""
         segment = self._segment
         if segment is None or now_ns - self._synced_ns < self._shelf.sync_ns:
             return

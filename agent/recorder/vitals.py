@@ -25,7 +25,7 @@ class Noted:
 
 @dataclass(slots=True)
 class Vitals:
-    """Down to `drift_ppm` the capture thread's; everything else is the writer's."""
+    """Down to `drift_ppm` the capture thread's; everything else is the writer's, but for `noted`."""
 
     microphone: RecorderState = "starting"
     """What capture is doing: `recording`, `idle`, `paused`, `muted` or `waiting_for_microphone`."""
@@ -54,7 +54,7 @@ class Vitals:
     """What the ledger knows of this boot: its offset, and how far that is to be trusted."""
 
     noted: deque[Noted] = field(default_factory=deque)
-    """What the main thread obeyed and the writer hasn't entered yet."""
+    """What people wanted, by command and by the button. The main thread fills it, the writer enters it."""
 
     def wall_ns(self, monotonic_ns: int) -> int | None:
         """Wall time, by the ledger's offset: the machine's own clock may be wrong where the store's was found right.

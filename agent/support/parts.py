@@ -146,7 +146,7 @@ def _processes(scene: Scene) -> str:
     kiosk = _known(scene)
     text = ""
     for role in ("recorder", "courier"):
-        pid = process_of(kiosk, role)
+        pid = process_of(kiosk.layout, role)
         text += f"{role}: {'not running' if pid is None else pid}\n"
         if pid is not None:
             for name in ("status", "limits", "io"):

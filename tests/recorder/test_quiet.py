@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from agent.recorder.quiet import Moment, begun, in_force, joined, left_ns, lifted
+from agent.recorder.quiet import Moment, begun, in_force, joined, left_ns, without
 from agent.recorder.standing import FILE, Standing, keep, remembered
 from agent.units import NS_PER_S
 
@@ -52,7 +52,7 @@ def test_of_two_mutes_the_later_end_counts_and_a_mute_counts_before_a_pause() ->
 
 def test_a_mute_by_button_cannot_be_lifted_from_afar() -> None:
     button, command = (begun("muted", source, HOUR_NS, NOW) for source in ("button", "command"))
-    assert lifted((button, command, begun("paused", "command", None, NOW)), NOW) == (button,)
+    assert without((button, command, begun("paused", "command", None, NOW)), "command", NOW) == (button,)
 
 
 def test_what_holds_is_kept_and_the_newer_of_two_copies_counts(tmp_path: Path) -> None:
