@@ -82,7 +82,7 @@ make_wheelhouse() {
 # Usage: missing_on_kiosk — prints the Debian packages that a kiosk needs and this one doesn't have.
 missing_on_kiosk() {
     local sound=libasound2 package
-    [[ ! -r $(at /etc/os-release) ]] || ! grep -q '^VERSION_ID="13"' "$(at /etc/os-release)" || sound=libasound2t64
+    [[ $(os_release VERSION_ID) != 13 ]] || sound=libasound2t64
     local needed=(python3 python3-venv "$sound" tzdata ca-certificates)
     complete "$VERSION" || $OFFLINE || [[ $WHEELHOUSE ]] || needed+=("${PYTHON_PACKAGES[@]}")
     for package in "${needed[@]}"; do

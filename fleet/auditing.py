@@ -11,10 +11,8 @@ from agent.terminal import complain, counted, say_json_list
 from fleet import account
 from fleet.heads import Heads, read
 from fleet.progress import Progress
-from fleet.store import Store, open_store
+from fleet.store import Store
 from fleet.verifying import How, enrolments, strangers, verify
-
-__all__ = ["Audit", "How", "open_store"]
 
 
 class Audit:

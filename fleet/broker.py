@@ -41,7 +41,7 @@ class Address:
     """Where the fleet's broker is, and as whom to connect."""
 
     url: str
-    """"mqtts://broker:8883" or "mqtt://127.0.0.1:1883"."""
+    """"mqtts://broker:8884" or "mqtt://127.0.0.1:1883"."""
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
@@ -73,7 +73,7 @@ class Line:
     def __enter__(self) -> Self:
         parts = urlsplit(self._address.url)
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise self._error("it needs a scheme and a host", 'write "mqtts://broker:8883" or "mqtt://127.0.0.1:1883"')
+            raise self._error("it needs a scheme and a host", 'write "mqtts://broker:8884" or "mqtt://127.0.0.1:1883"')
         try:
             self._identify(encrypted=parts.scheme == "mqtts")
             self._client.connect(parts.hostname, parts.port or _PORTS[parts.scheme], _KEEPALIVE_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from agent.terminal import complain, counted, painter, say, say_json
 from agent.units import NS_PER_S, Duration, MisreadError
 from fleet.broker import Line
 from fleet.keyring import Key
+from fleet.progress import Progress
 from fleet.roster import Kiosk
 
 _NOT_SAID: Final = {
@@ -112,15 +112,15 @@ def wait(line: Line, errands: Sequence[Errand], seconds: float) -> None:
     """Take in answers until all are there or the time is over. Raises KioskError when the connection is lost."""
     waiting = {Topics(e.kiosk.site, e.kiosk.device).result: e for e in errands if not e.settled}
     deadline_s = time.monotonic() + seconds
-    progress = Progress(len(waiting))
+    total = len(waiting)
     try:
-        while waiting and (left_s := deadline_s - time.monotonic()) > 0:
-            heard = line.wait_for(left_s, lambda heard: heard.topic in waiting and not heard.retained)
-            if heard is not None and take_in(waiting[heard.topic], heard):
-                del waiting[heard.topic]
-                progress.show(len(waiting))
+        with Progress("answered") as progress:
+            while waiting and (left_s := deadline_s - time.monotonic()) > 0:
+                progress.at(total - len(waiting), total)
+                heard = line.wait_for(left_s, lambda heard: heard.topic in waiting and not heard.retained)
+                if heard is not None and take_in(waiting[heard.topic], heard):
+                    del waiting[heard.topic]
     finally:
-        progress.close()
         for errand in waiting.values():
             errand.error = errand.error or "no answer"
 
@@ -159,26 +159,6 @@ def report(errands: Sequence[Errand], *, waited: bool, as_json: bool) -> int:
                 complain(f"  {reason}\n    → {next(e for e in errands if e.error == reason).way_out}")
     fine = all(errand.ok or (errand.error is None and not waited) for errand in errands)
     return EXIT_GOOD if fine else EXIT_FOUND_WRONG
-
-
-class Progress:
-    """How many are still awaited, on a terminal."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._shown = total > 1 and sys.stderr.isatty()
-
-    def show(self, left: int) -> None:
-        """So many haven't answered yet."""
-        if self._shown:
-            sys.stderr.write(f"\r{self._total - left} of {self._total} answered ")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        """Leave the line as it was."""
-        if self._shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
 
 
 def _told(errand: Errand) -> tuple[Any, str]:

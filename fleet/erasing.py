@@ -18,10 +18,8 @@ from agent.contract.names import is_name
 from agent.contract.signed import LONGEST_BYTES, Refused, opened, parsed
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.terminal import complain, counted, say, say_json_list
-from fleet.store import Store, open_store
+from fleet.store import Store
 from fleet.verifying import enrolments
-
-__all__ = ["Grave", "graves", "open_store", "removed", "report"]
 
 Fate = Literal["present", "removed", "absent", "refused"]
 _OWN_NAME: Final = 2

@@ -11,14 +11,11 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from agent.contract.custody import Head
-from agent.contract.messages import ROOT
 from agent.errors import KioskError
+from fleet import roster
 from fleet.broker import Line
-
-TELEMETRY: Final = f"{ROOT}/+/+/telemetry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ def read(lines: Iterable[str], place: str) -> Iterator[Seen]:
             told = json.loads(payload)
             text = told["custody_head"]
             head = Head.parse(text) if text is not None else None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _unreadable(place, number) from error
         if head is not None:
             yield Seen(parts[2], parts[3], str(told.get("ts", "")), head)
@@ -120,14 +117,17 @@ class Heads:
 
 def collect(line: Line, out: Path) -> int:
     """Append what the broker keeps of every kiosk to a file; how many heads. Raises KioskError."""
-    kept = line.retained(TELEMETRY)
     lines = []
-    for topic, payload in sorted(kept.items()):
+    for topic, payload in sorted(roster.gathered(line, ["telemetry"]).items()):
+        if not topic.endswith("/telemetry"):
+            continue
         try:
             told = json.loads(payload)
-            lines.append(f"{topic} {json.dumps({'ts': told['ts'], 'custody_head': told['custody_head']})}\n")
-        except (ValueError, KeyError, TypeError):
+            kept = {"ts": told["ts"], "custody_head": told["custody_head"]}
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
+        if kept["custody_head"] is not None:
+            lines.append(f"{topic} {json.dumps(kept)}\n")
     try:
         with out.open("a") as file:
             file.writelines(lines)

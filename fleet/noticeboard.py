@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from agent.contract import evaluation, rollout
-from agent.contract.evaluation import FlagDocument
 from agent.contract.messages import FLAGS, ROLLOUT, Message
 from agent.contract.rollout import Rollout
 from agent.contract.signed import LONGEST_BYTES, Refused, opened, sign
@@ -71,11 +70,6 @@ class Noticeboard:
     def flags(self) -> Notice | None:
         """The flag document; None where there is none. Raises KioskError for one that can't be believed."""
         return self._read("flags")
-
-    def checked_flags(self) -> FlagDocument | None:
-        """The same, as kiosks understand it."""
-        notice = self.flags()
-        return None if notice is None else evaluation.checked(notice.document)
 
     def rollout(self) -> tuple[Notice, Rollout] | None:
         """The roll-out document; None where there is none. Raises KioskError for one that can't be believed."""

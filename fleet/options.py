@@ -25,8 +25,12 @@ PLAIN: Final[dict[str, Any]] = {
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
+Place = Annotated[str, typer.Argument(metavar="PLACE", help="s3://bucket/prefix, or a directory.")]
+EndpointUrl = Annotated[str, typer.Option(metavar="URL", help="Of an S3-compatible store; else AWS.")]
+Region = Annotated[str, typer.Option(metavar="NAME", help="Of the bucket; else boto3's own.")]
+
 BrokerUrl = Annotated[
-    str, typer.Option("--broker", envvar="KIOSK_FLEET_BROKER", metavar="URL", help="mqtts://broker:8883.")
+    str, typer.Option("--broker", envvar="KIOSK_FLEET_BROKER", metavar="URL", help="mqtts://broker:8884.")
 ]
 Authority = Annotated[
     Path | None,
@@ -60,7 +64,7 @@ def address(
     """The broker that was meant. Raises KioskError when none was named."""
     if not broker:
         raise KioskError(
-            "find broker", cause="none was named", hint="say --broker mqtts://broker:8883, or set KIOSK_FLEET_BROKER"
+            "find broker", cause="none was named", hint="say --broker mqtts://broker:8884, or set KIOSK_FLEET_BROKER"
         )
     return Address(broker, ca, cert, cert_key, username, password_file)
 

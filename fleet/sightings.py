@@ -1,6 +1,6 @@
 """The highest version of each fleet document that this machine has seen at a broker.
 
-    {"mqtts://broker:8883": {"flags": 8, "rollout": 3}}
+    {"mqtts://broker:8884": {"flags": 8, "rollout": 3}}
 
 A broker keeps what it is given: it may have lost its memory, or been given an old document anew, whose signature is as
 good as ever. Kiosks remember for themselves; this is what an admin's tools remember, in `seen.json` beside the keys.

@@ -9,11 +9,11 @@ import typer
 
 from agent.terminal import complain, counted
 from fleet.broker import Address, Line
-from fleet.options import AsJson, at_broker
+from fleet.options import AsJson, EndpointUrl, Place, Region, at_broker
 
 
 def verify(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="s3://bucket/prefix, or a directory.")],
+    place: Place,
     enrolment: Annotated[
         list[Path],
         typer.Option(metavar="FILE", help="What `kiosk-recorder enrol` printed, or a directory of such; repeat it."),
@@ -24,8 +24,8 @@ def verify(
     device: Annotated[str, typer.Option(metavar="SITE/DEVICE", help="Only this one.")] = "",
     read: Annotated[bool, typer.Option("--read", help="Read every object, whatever the store attests.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Only names and sizes: contents aren't proved.")] = False,
-    endpoint_url: Annotated[str, typer.Option(metavar="URL", help="Of an S3-compatible store; else AWS.")] = "",
-    region: Annotated[str, typer.Option(metavar="NAME", help="Of the bucket; else boto3's own.")] = "",
+    endpoint_url: EndpointUrl = "",
+    region: Region = "",
     as_json: AsJson = False,
 ) -> None:
     """Prove from the store that nothing is missing, altered, added or reordered, and up to when.
@@ -33,9 +33,11 @@ def verify(
     Exit status: 0 all is there, 1 something isn't as it should be, 2 could not look.
     """
     from fleet import auditing
+    from fleet.store import open_store
+    from fleet.verifying import How
 
-    how = auditing.How(read=read, fast=fast)
-    store = auditing.open_store(place, endpoint_url, region)
+    how = How(read=read, fast=fast)
+    store = open_store(place, endpoint_url, region)
     audit = auditing.Audit(store, enrolment, heads or [], device)
     raise typer.Exit(audit.run(how, as_json=as_json))
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from agent.terminal import counted
-from fleet.options import AsJson, Yes, confirm
+from fleet.options import AsJson, EndpointUrl, Place, Region, Yes, confirm
 
 
 def erase_apply(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="s3://bucket/prefix, or a directory.")],
+    place: Place,
     device: Annotated[str, typer.Option(metavar="SITE/DEVICE", help="Only this one.")] = "",
     enrolment: Annotated[
         list[Path] | None,
@@ -20,8 +20,8 @@ def erase_apply(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
     yes: Yes = False,
-    endpoint_url: Annotated[str, typer.Option(metavar="URL", help="Of an S3-compatible store; else AWS.")] = "",
-    region: Annotated[str, typer.Option(metavar="NAME", help="Of the bucket; else boto3's own.")] = "",
+    endpoint_url: EndpointUrl = "",
+    region: Region = "",
     as_json: AsJson = False,
 ) -> None:
     """Remove from the store what was erased on the kiosks, with your credentials.
@@ -29,8 +29,9 @@ def erase_apply(
     Reads their tombstones. Exit status: 0 nothing of it is left, 1 something had to stay, 2 could not look.
     """
     from fleet import erasing
+    from fleet.store import open_store
 
-    store = erasing.open_store(place, endpoint_url, region)
+    store = open_store(place, endpoint_url, region)
     found = list(erasing.graves(store, device, enrolment))
     there = sum(grave.fate == "present" for grave in found)
     if there and not dry_run:

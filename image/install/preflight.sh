@@ -41,13 +41,15 @@ check_rights() {
     ((EUID == 0)) || problem "this takes root" "Run it with sudo."
 }
 
+# Usage: os_release KEY — prints what the kiosk's system says of itself.
+os_release() {
+    sed -n "s/^$1=\"\?\([^\"]*\)\"\?\$/\1/p" "$(at /etc/os-release)" 2>/dev/null || true
+}
+
 check_system() {
-    local id="" version="" architecture file
-    file=$(at /etc/os-release)
-    if [[ -r $file ]]; then
-        id=$(sed -n 's/^ID="\?\([^"]*\)"\?$/\1/p' "$file")
-        version=$(sed -n 's/^VERSION_ID="\?\([^"]*\)"\?$/\1/p' "$file")
-    fi
+    local id version architecture
+    id=$(os_release ID)
+    version=$(os_release VERSION_ID)
     [[ $id == debian && $version =~ ^1[23]$ ]] ||
         problem "this is no Debian 12 or 13 (${id:-unknown} ${version})" "Use Debian 12 or 13, or Raspberry Pi OS (64-bit)."
     # Raspberry Pi OS (32-bit) has a 64-bit kernel: what counts is what programs are.

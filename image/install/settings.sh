@@ -149,8 +149,6 @@ make_key() {
     if [[ $TARGET || ! $key || (-f $key && -f $ETC/enrolment.json) ]] || ! complete "$1"; then
         return
     fi
-    # A release that signs nothing yet has no such command.
-    "$recorder" enrol --help >/dev/null 2>&1 || return 0
     change "make this kiosk's key, and $ETC/enrolment.json for the admin" \
         "$recorder" enrol --config "$ETC/config.toml" --out "$ETC/enrolment.json"
 }

@@ -79,7 +79,7 @@ def test_a_place_that_can_not_be_written_is_told_with_the_way_out(tmp_path: Path
     with pytest.raises(KioskError) as refused:
         Layout(tmp_path).create()
     assert str(refused.value) == (
-        f"use spool {tmp_path}: File exists\n"
+        f"use spool {tmp_path}: Not a directory\n"
         "  → point `spool.path` at a directory on a writable card that this user may write"
     )
 
