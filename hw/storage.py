@@ -27,7 +27,8 @@ _MACHINE: Final = Path("/")
 _KIB: Final = 1024
 
 _UNWRITABLE: Final = {"ro", "emergency_ro", "shutdown"}
-"""Options that refuse every writer. After an error ext4 says `ro`, on newer kernels `emergency_ro` beside `rw`."""
+"""A file system's options that refuse every writer; a mount's own refuse those who see it so, as a confined service
+does. After an error ext4 says `ro`, on newer kernels `emergency_ro` beside `rw`."""
 
 _DEVICE: Final = re.compile(r"[0-9]{1,4}:[0-9]{1,7}")
 
@@ -64,7 +65,7 @@ class Storage:
     card: Card | None
     """None if it is none."""
     read_only: bool | None
-    """Whether writers are refused, be it meant or after an error."""
+    """Whether the file system refuses writers, be it meant or after an error."""
     errors: int | None
     """Errors that ext4 has met since it was made or last repaired."""
     first_error_s: int | None
@@ -143,11 +144,11 @@ def mount_of(directory: str, mountinfo: str) -> Mount | None:
     best: tuple[int, Mount] | None = None
     for line in mountinfo.splitlines():
         match line.partition(" - ")[0].split(" "), line.partition(" - ")[2].split(" "):
-            case [_, _, device, _, escaped, options, *_], [kind, _, more, *_] if _DEVICE.fullmatch(device):
+            case [_, _, device, _, escaped, *_], [kind, _, options, *_] if _DEVICE.fullmatch(device):
                 point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), escaped)
                 holds = directory == point or directory.startswith(point.rstrip("/") + "/")
                 if point.startswith("/") and holds and (best is None or len(point) >= best[0]):
-                    refused = _UNWRITABLE & {*options.split(","), *more.split(",")}
+                    refused = _UNWRITABLE.intersection(options.split(","))
                     best = len(point), Mount(device, kind, bool(refused))
             case _:
                 pass

@@ -237,9 +237,9 @@ def unknown_to_the_broker(place: Place) -> Iterator[None]:
 @contextlib.contextmanager
 def mistyped_here(place: Place) -> Iterator[None]:
     """The kiosk's own password file is wrong; then somebody corrects it here."""
-    (place.daemon.directory / "password").write_text("mistyped\n")
+    remember(place.daemon.directory, "mistyped")
     yield
-    (place.daemon.directory / "password").write_text(f"{PASSWORD}\n")
+    remember(place.daemon.directory, PASSWORD)
 
 
 @contextlib.contextmanager
@@ -260,10 +260,17 @@ def enter(passwords: Path, password: str) -> None:
     fresh.replace(passwords)
 
 
+def remember(directory: Path, password: str) -> None:
+    """Let the kiosk know a password, and nobody else on its machine."""
+    file = directory / "password"
+    file.touch(0o600)
+    file.write_text(f"{password}\n")
+
+
 def with_passwords(directory: Path) -> str:
     """A broker that lets nobody in without one."""
     enter(directory / "passwords", PASSWORD)
-    (directory / "password").write_text(f"{PASSWORD}\n")
+    remember(directory, PASSWORD)
     return f"allow_anonymous false\npassword_file {directory / 'passwords'}"
 
 

@@ -131,7 +131,7 @@ def table() -> list[Fault]:
             HUNG,
         ),
         Fault(
-            "12 KiB/s pass and no more", line(trickles(up=12 << 10)), nothing, "", REAL, 45, segment_s=15, goes_on=True
+            "12 KiB/s pass and no more", line(trickles(up=12 << 10)), nothing, "", REAL, 75, segment_s=15, goes_on=True
         ),
         Fault("the answer comes at 60 B/s", line(trickles(down=60)), nothing, "", REAL, 20, goes_on=True),
         Fault("what comes back is no HTTP", line(talks_nonsense), tried_again, "closed"),

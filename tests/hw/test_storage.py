@@ -127,6 +127,11 @@ def test_a_file_system_that_gave_up_writing_is_read_only(options: str) -> None:
     assert mount_of("/x", line) == Mount("179:2", "ext4", read_only=True)
 
 
+def test_a_card_that_a_service_may_only_read_is_well() -> None:
+    """As systemd's ProtectSystem=strict shows it."""
+    assert mount_of("/x", "26 1 179:2 / / ro - ext4 /dev/root rw") == Mount("179:2", "ext4", read_only=False)
+
+
 @pytest.mark.parametrize(
     "line",
     [
