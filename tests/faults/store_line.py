@@ -103,11 +103,12 @@ class Exchange:
         head = self._answer or self.server.head()
         headers = _headers(head)
         answer = head + self._body(headers)
-        pace = bytes_per_s or len(answer)
-        for start in range(0, len(answer), max(1, pace // _TICKS_PER_S)):
-            if bytes_per_s:
-                self.line.wait(1 / _TICKS_PER_S)
-            self.client.socket.sendall(answer[start : start + max(1, pace // _TICKS_PER_S)])
+        block = bytes_per_s // _TICKS_PER_S or len(answer)
+        begun_s = time.monotonic()
+        for start in range(0, len(answer), block):
+            part = answer[start : start + block]
+            self._pace(begun_s, start + len(part), bytes_per_s)
+            self.client.socket.sendall(part)
         self._told(_status(head), genuine=True)
         if self._answer:
             raise Broken
@@ -146,14 +147,19 @@ class Exchange:
 
     def _carry(self, source: Stream, sink: Stream, count: int, bytes_per_s: int, garble: bool) -> None:  # noqa: FBT001
         block = bytes_per_s // _TICKS_PER_S or _BLOCK
-        while count:
-            if bytes_per_s:
-                self.line.wait(1 / _TICKS_PER_S)
-            read = source.some(min(count, block))
-            count -= len(read)
+        begun_s, carried = time.monotonic(), 0
+        while carried < count:
+            read = source.some(min(count - carried, block))
+            carried += len(read)
+            self._pace(begun_s, carried, bytes_per_s)
             if garble:
                 read, garble = bytes([read[0] ^ 1]) + read[1:], False
             sink.socket.sendall(read)
+
+    def _pace(self, begun_s: float, carried: int, bytes_per_s: int) -> None:
+        """Wait until so much may have passed. A busy machine catches up: the store hangs up on who is much slower."""
+        if bytes_per_s:
+            self.line.wait(max(0.0, begun_s + carried / bytes_per_s - time.monotonic()))
 
     def _body(self, headers: HTTPMessage) -> bytes:
         if self.attempt.method == "HEAD":
