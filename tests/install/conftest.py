@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.machine import ROOT, Machine, Workshop
+from tests.install.machine import OPT, ROOT, Machine, Workshop
 
 FIRST, SECOND = "0.1.0", "0.2.0"
+
+LIB = OPT / "releases" / FIRST / "venv/lib"
+"""Where the first release has its packages."""
 
 WHO = ("--site", "north", "--id", "room-12")
 
@@ -93,7 +96,7 @@ def installed(workshop: Workshop, media: Path) -> Machine:
         machine.pretend_systemd()
         said = machine.install(FIRST, *WHO)
         assert said.status == 0, said.text
-        machine.make_environments_quickly(FIRST)
+        machine.make_environments_quickly(LIB)
     return machine
 
 

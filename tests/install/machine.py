@@ -52,8 +52,8 @@ esac
 """
 
 _PYTHON = """#!/bin/bash
-# As /usr/bin/python3, but an environment borrows the packages of the first release: its pip has little to do.
-base=/opt/kiosk-recorder/releases/{version}/venv/lib
+# As /usr/bin/python3, but an environment borrows packages that are there: its pip has little to do.
+base={lib}
 if [[ "$1 $2" == "-m venv" && -d $base ]]; then
     {python} -m venv --without-pip "$3"
     for packages in "$3"/lib/python3*/site-packages; do
@@ -215,10 +215,10 @@ class Machine(Namespace):
         for name, text in (("systemctl", _SYSTEMCTL), ("udevadm", "#!/bin/sh\n"), ("journalctl", "#!/bin/sh\n")):
             self.write(f"usr/local/sbin/{name}", text, 0o755)
 
-    def make_environments_quickly(self, version: str) -> None:
-        """From now on a release borrows the packages of release `version`, which is there."""
+    def make_environments_quickly(self, lib: Path) -> None:
+        """From now on a release borrows the packages of another environment, whose `lib` is there."""
         python = os.path.realpath("/usr/bin/python3")
-        self.write("usr/bin/python3", _PYTHON.format(version=version, python=python), 0o755)
+        self.write("usr/bin/python3", _PYTHON.format(lib=f"/{lib}", python=python), 0o755)
 
     def is_broken(self, *versions: str) -> None:
         """Services of these releases don't live."""

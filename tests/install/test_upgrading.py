@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.install.conftest import FIRST, SECOND
+from tests.install.cuts import cut_everywhere, works
 from tests.install.machine import ETC, OPT, SPOOL, Machine, Workshop, installation
 from tests.install.test_installing import snapshot
 
@@ -17,19 +18,6 @@ TRIAL = f"/{OPT}/trial"
 
 THE_NEXT_START_JUDGES = ["/opt/kiosk-recorder/previous/install.sh", "--judge", "--health-seconds", "1"]
 """What kiosk-trial.service does."""
-
-
-def works(machine: Machine) -> str:
-    """Which release the machine would start with now, having seen that it's whole and that its units are there."""
-    version = machine.release()
-    assert version is not None, "there is a current release"
-    assert machine.file(OPT / "releases" / version / "complete").exists()
-    assert machine.run(f"/{OPT}/current/venv/bin/kiosk-recorder", "--version").text.split()[-1] == version
-    for unit in ("kiosk-recorder.service", "kiosk-courier.service"):
-        assert machine.run("test", "-s", f"/etc/systemd/system/{unit}").status == 0
-        assert machine.run("test", "-s", f"/etc/systemd/system/multi-user.target.wants/{unit}").status == 0
-    assert machine.run("test", "-s", f"/{ETC}/config.toml").status == 0
-    return version
 
 
 @pytest.fixture(scope="module")
@@ -123,22 +111,9 @@ def test_a_flag_that_deletes_recordings_alone_deletes_nothing(kiosk: Machine) ->
     assert kiosk.file(f"{SPOOL}/spool/sealed/0123456789ab-000000.flac").exists()
 
 
-# Power cuts. The commands of the functions that change something are counted; before each the power may go.
+# Power cuts.
 
 SWITCHING = "write_trial write_link move_on_to step_back_to judge"
-
-
-def cut_everywhere(
-    workshop: Workshop, media: Path, layers: list[Machine], functions: str, stride: int, *broken: str
-) -> Iterator[tuple[Machine, int]]:
-    """Machines on which an upgrade was cut short, each before another command, the last one before none."""
-    at, cut = 1, True
-    while cut:
-        with Machine(workshop, media, *layers) as machine:
-            machine.is_broken(*broken)
-            cut = machine.cut_power(at, *installation(SECOND), functions=functions)
-            yield machine, at
-        at += stride
 
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.long)])
@@ -146,7 +121,7 @@ def test_a_power_cut_while_a_release_is_built_leaves_the_old_one(
     workshop: Workshop, media: Path, installed: Machine, stride: int
 ) -> None:
     cut_while_building = 0
-    for machine, at in cut_everywhere(workshop, media, [installed], "make_release", stride):
+    for machine, at in cut_everywhere(workshop, media, [installed], installation(SECOND), "make_release", stride):
         whole = machine.file(OPT / "releases" / SECOND / "complete").exists()
         assert works(machine) == (SECOND if whole else FIRST), f"cut before command {at}"
         cut_while_building += not whole
@@ -160,7 +135,9 @@ def test_a_power_cut_while_releases_are_switched_leaves_one_that_works(
 ) -> None:
     seen = set()
     broken = () if lives else (SECOND,)
-    for machine, at in cut_everywhere(workshop, media, [built, installed], SWITCHING, stride, *broken):
+    for machine, at in cut_everywhere(
+        workshop, media, [built, installed], installation(SECOND), SWITCHING, stride, *broken
+    ):
         found = works(machine)
         on_trial = machine.run("test", "-e", TRIAL).status == 0
         if on_trial:
