@@ -83,8 +83,12 @@ make_wheelhouse() {
 missing_on_kiosk() {
     local sound=libasound2 package
     [[ $(os_release VERSION_ID) != 13 ]] || sound=libasound2t64
-    local needed=(python3 python3-venv "$sound" tzdata ca-certificates)
-    complete "$VERSION" || $OFFLINE || [[ $WHEELHOUSE ]] || needed+=("${PYTHON_PACKAGES[@]}")
+    local needed=("$sound" systemd tzdata ca-certificates)
+    if complete "$VERSION" || $OFFLINE || [[ $WHEELHOUSE ]]; then
+        needed+=(python3 python3-venv)
+    else
+        needed+=("${PYTHON_PACKAGES[@]}")
+    fi
     for package in "${needed[@]}"; do
         # shellcheck disable=SC2016 # dpkg's own variable
         within dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||

@@ -13,14 +13,18 @@ with open(sys.argv[2], "rb") as file:
     print(tomllib.load(file).get(section, {}).get(key, sys.argv[3]))' "$1" "$2" "${3-}" 2>/dev/null || true
 }
 
-# Usage: ask NAME QUESTION DEFAULT — sets the variable NAME, on a terminal by asking.
+# A site's or kiosk's name: it's part of topics and of the store's keys.
+readonly NAME='^[a-z0-9][a-z0-9-]{0,62}$'
+readonly NAME_RULE="lower-case letters, digits and hyphens"
+
+# Usage: ask VARIABLE QUESTION [PATTERN RULE] — on a terminal, sets the variable if it's empty: asks until the answer fits.
 ask() {
     local -n answer=$1
-    [[ ! $answer ]] || return 0
-    if $INTERACTIVE; then
-        read -rp "$2${3:+ [$3]}: " answer
-    fi
-    answer=${answer:-$3}
+    $INTERACTIVE && [[ ! $answer ]] || return 0
+    while read -rp "$2: " answer || fail "nobody answers" "Name what was asked for as options: install.sh --help"; do
+        [[ ! $answer =~ ${3-} ]] || return 0
+        say "  → $4"
+    done
 }
 
 # Usage: find_spool — sets SPOOL to where the kiosk keeps recordings, by the configuration that it's going to have.
@@ -48,14 +52,14 @@ choose_settings() {
         return
     fi
     ! $FIRST_BOOT || return 0
-    ask SITE "Site, such as north" ""
-    ask DEVICE "Kiosk, unique in the fleet, such as room-12" ""
-    ask UPLOAD "Where recordings go, such as s3://bucket/prefix (empty: nowhere)" ""
-    ask BROKER "MQTT broker, such as mqtts://broker:8883 (empty: none)" ""
+    ask SITE "Site, such as north" "$NAME" "$NAME_RULE"
+    ask DEVICE "Kiosk, unique in the fleet, such as room-12" "$NAME" "$NAME_RULE"
+    ask UPLOAD "Where recordings go, such as s3://bucket/prefix (empty: nowhere)"
+    ask BROKER "MQTT broker, such as mqtts://broker:8883 (empty: none)"
     local value
     for value in "$SITE" "$DEVICE"; do
-        [[ $value =~ ^[a-z0-9][a-z0-9-]{0,62}$ ]] ||
-            fail "a kiosk needs a site and an id: lower-case letters, digits and hyphens${value:+, not \"$value\"}" \
+        [[ $value =~ $NAME ]] ||
+            fail "a kiosk needs a site and an id: $NAME_RULE${value:+, not \"$value\"}" \
                 "Name them: --site north --id room-12, or bring a whole file: --config FILE"
     done
     for value in "$UPLOAD" "$BROKER" "$MICROPHONE"; do

@@ -8,9 +8,11 @@ tests/machine has the real one.
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -78,6 +80,9 @@ def installation(version: str) -> list[str]:
     """The command that installs a release without network, in a few seconds of watching."""
     media = f"/media/{version}"
     return [f"{media}/install.sh", "--offline", "--wheelhouse", f"{media}/wheels", "--health-seconds", "1"]
+
+
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,26 @@ class Machine(Namespace):
         """On the machine, as root."""
         return self._on(["chroot", str(self.root), *command], environment)
 
+    def answer(self, answers: str, *command: str) -> Said:
+        """As `run`, on a terminal at which somebody types."""
+        keyboard, terminal = pty.openpty()
+        os.write(keyboard, answers.encode())
+        with subprocess.Popen(
+            [*self.command, "chroot", str(self.root), *command],
+            env=_ENVIRONMENT,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        ) as process:
+            os.close(terminal)
+            text = b""
+            with suppress(OSError):  # nobody has the terminal any more
+                while said := os.read(keyboard, 1 << 16):
+                    text += said
+        os.close(keyboard)
+        return Said(process.returncode, text.decode())
+
     def install(self, version: str, *arguments: str) -> Said:
         """The install.sh of a release, offline, as a technician at the machine would run it."""
         return self.run(*installation(version), *arguments)
@@ -235,10 +260,9 @@ class Machine(Namespace):
         return link.readlink().name if link.is_symlink() else None
 
     def _on(self, command: Sequence[str], environment: dict[str, str]) -> Said:
-        inside = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", **environment}
         done = subprocess.run(
             [*self.command, *command],
-            env=inside,
+            env={**_ENVIRONMENT, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
