@@ -71,8 +71,8 @@ def history(control: Control, notice: Notice | None, *, as_json: bool) -> int:
         say_json([{**change, "by": control.name_of(change["by"])} for change in changes])
         return EXIT_GOOD
     for change in changes:
-        told = f"{change['issued'][:19].replace('T', ' ')}  {change['version']:>4}  {control.name_of(change['by']):12}"
-        say(f"{told}  {change['what']}")
+        issued = change["issued"][:19].replace("T", " ")
+        say(f"{issued} UTC  {change['version']:>4}  {control.name_of(change['by']):12}  {change['what']}")
     if not changes:
         complain("no changes are told\n  → `kiosk-fleet flags set` makes one")
     return EXIT_GOOD

@@ -153,7 +153,7 @@ def _told(control: Control, step: Step) -> str:
     approved = f", approved by {step.approved_by}" if step.approved_by else ""
     reason = f": {step.reason}" if step.reason else ""
     what = f"{step.action:8} {step.flag} {step.variant} {step.phase:8}"
-    return f"{_time(step.at)}  {what}  {control.name_of(step.by)}{approved}{reason}"
+    return f"{_time(step.at)} UTC  {what}  {control.name_of(step.by)}{approved}{reason}"
 
 
 def _in_short(figures: Figures) -> str:

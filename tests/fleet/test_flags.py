@@ -54,7 +54,7 @@ def test_a_variant_is_chosen_for_all_for_some_and_taken_back(alice: Admin, kiosk
         kiosks.settle(version)
         assert kiosks.having("off") == expected | {switched}, words
     history = alice.said("flags", "history").splitlines()
-    assert [line.split()[2:4] for line in history] == [[str(version), "alice"] for version in range(1, 7)]
+    assert [line.split()[2:5] for line in history] == [["UTC", str(version), "alice"] for version in range(1, 7)]
     assert history[1].endswith("offline_recording off for device north-2")
     shown = alice.run("flags", "show")
     assert "signed by alice" in shown.stdout
