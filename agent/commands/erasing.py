@@ -16,7 +16,7 @@ from typing import Final
 from agent.commands.kiosk import Kiosk, open_ledger, process_of
 from agent.commands.repair import alone, as_owner
 from agent.commands.times import iso, local, moment
-from agent.contract.verbs import Words
+from agent.contract.verbs import REASON
 from agent.errors import EXIT_GOOD, KioskError
 from agent.ledger import Boot, Ledger, Segment
 from agent.recorder.erasing import Erasure, carry_out, file_of, fulfilled, order, overlapping
@@ -42,8 +42,8 @@ class Span:
 
 def erase(kiosk: Kiosk, span: Span, reason: str, *, yes: bool, as_json: bool) -> int:
     """Have it done and say what was. Raises KioskError."""
-    if reason and not Words().holds(reason):
-        raise KioskError("erase", place="--reason", cause="isn't one line", hint=f"write {Words().described}")
+    if reason and not REASON.holds(reason):
+        raise KioskError("erase", place="--reason", cause=REASON.wrong, hint=f"write {REASON.described}")
     with open_ledger(kiosk) as ledger:
         erasure = _ordered(kiosk, span, reason, ledger.now_ns())
         found = overlapping(ledger.segments(), ledger.boots(), erasure)

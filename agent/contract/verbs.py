@@ -63,73 +63,49 @@ class Minutes:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Text:
+    """What stands in JSON as a person writes it."""
+
+    described: str
+    wrong: str
+    """What is said of one that doesn't fit."""
+    fits: Callable[[str], bool]
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, str) and self.fits(value)
+
+    def read(self, text: str) -> str:
+        if not self.holds(text):
+            raise MisreadError(self.wrong, f"write {self.described}")
+        return text
+
+
+def one_of(*words: str) -> Text:
     """One of a few words."""
-
-    words: tuple[str, ...]
-
-    @property
-    def described(self) -> str:
-        return ", ".join(f"`{word}`" for word in self.words)
-
-    def holds(self, value: object) -> bool:
-        return isinstance(value, str) and value in self.words
-
-    def read(self, text: str) -> str:
-        if text not in self.words:
-            raise MisreadError("isn't one of them", f"write {' or '.join(self.words)}")
-        return text
+    return Text(", ".join(f"`{word}`" for word in words), "isn't one of them", words.__contains__)
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
-    """A length of time, as configurations have them."""
-
-    described: str = "such as `10m` or `2h`"
-
-    def holds(self, value: object) -> bool:
-        try:
-            return isinstance(value, str) and Duration.parse(value) > 0
-        except MisreadError:
-            return False
-
-    def read(self, text: str) -> str:
-        if not self.holds(text):
-            raise MisreadError("isn't a length of time", f"write it {self.described}")
-        return text
+def _is_length(text: str) -> bool:
+    try:
+        return Duration.parse(text) > 0
+    except MisreadError:
+        return False
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A time in UTC."""
-
-    described: str = "such as `2026-03-01T08:00:00Z`, in UTC"
-
-    def holds(self, value: object) -> bool:
-        try:
-            return isinstance(value, str) and moment(value) >= 0
-        except ValueError:
-            return False
-
-    def read(self, text: str) -> str:
-        if not self.holds(text):
-            raise MisreadError("isn't such a time", f"write it {self.described}")
-        return text
+def _is_moment(text: str) -> bool:
+    try:
+        return moment(text) >= 0
+    except ValueError:
+        return False
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What one person tells another."""
-
-    described: str = f"a line of text, {LONGEST_REASON} characters at most"
-
-    def holds(self, value: object) -> bool:
-        return isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_REASON
-
-    def read(self, text: str) -> str:
-        if not self.holds(text):
-            raise MisreadError("isn't one line", f"write {self.described}")
-        return text
+_LENGTH: Final = Text("a length such as `10m` or `2h`", "isn't a length of time", _is_length)
+_MOMENT: Final = Text("a time in UTC such as `2026-03-01T08:00:00Z`", "isn't such a time", _is_moment)
+REASON: Final = Text(
+    f"a line of text, {LONGEST_REASON} characters at most",
+    "isn't one line",
+    lambda text: text.isprintable() and 0 < len(text) <= LONGEST_REASON,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +240,10 @@ _ALL: Final = (
         "recorder",
         "remove recordings, whole ones, and tell by a tombstone which of them are in the store",
         (
-            Argument("last", Length(), "everything since so long ago"),
-            Argument("from", Moment(), "or everything from then on"),
-            Argument("to", Moment(), "until then; else until now"),
-            Argument("reason", Words(), "why, for the journal"),
+            Argument("last", _LENGTH, "everything since so long ago"),
+            Argument("from", _MOMENT, "or everything from then on"),
+            Argument("to", _MOMENT, "until then; else until now"),
+            Argument("reason", REASON, "why, for the journal"),
         ),
         clash=_span_clash,
     ),
@@ -281,7 +257,7 @@ _ALL: Final = (
         "restart",
         "recorder",
         "end the processes in good order for systemd to start them again; the machine stays on",
-        (Argument("what", Choice(("kiosk", "recorder", "courier")), "which; else `kiosk`, which is both"),),
+        (Argument("what", one_of("kiosk", "recorder", "courier"), "which; else `kiosk`, which is both"),),
     ),
     Verb(
         "identify",
