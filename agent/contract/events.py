@@ -207,6 +207,15 @@ EVENTS: Final = (
         "a segment was erased because it turned out to lie outside the schedule",
         (_RUN, _SEQ, _WHY),
     ),
+    Event(
+        "erasure",
+        "recordings",
+        "people had recordings erased, by command or at the kiosk. Which ones and why, its tombstone tells",
+        (
+            Fact("order", "hex", "id of the order, as in its tombstone"),
+            Fact("segments", "integer", "how many recordings it was about", "1"),
+        ),
+    ),
     Event("quarantined", "recordings", "a segment is not what was sealed, and was set aside", (_RUN, _SEQ, _WHY)),
     Event("lost", "recordings", "a segment that waited for upload is gone", (_RUN, _SEQ, _WHY)),
     Event(

@@ -150,6 +150,8 @@ def _found(entry: Entry, cursor: Cursor, offsets: Mapping[str, int]) -> tuple[_F
             return _gap(body, cursor, offsets)
         case "sealed":
             return [*_ended(cursor.gap, offsets), *_sealed(entry, cursor, offsets)], replace(cursor, gap=None)
+        case "erasure":
+            return [("erasure", {"order": body["id"], "segments": len(body["segments"])})], cursor
         case kind if kind in _SETTLED:
             return [(kind, {"run": body["run"], "seq": body["seq"], "reason": body["reason"] or kind})], cursor
     return [], cursor

@@ -58,6 +58,12 @@ def test_what_happens_to_recordings_becomes_events_with_stable_ids(kiosk: Kiosk)
     assert told(kiosk, cursor)[0] == []
 
 
+def test_what_people_had_erased_is_told_without_their_words(kiosk: Kiosk) -> None:
+    kiosk.ledger.erase("ab" * 16, [segment.name for segment in kiosk.record(2)], "what the patient asked for")
+    found, _ = told(kiosk)
+    assert (found[-1].name, found[-1].facts) == ("erasure", {"order": "ab" * 16, "segments": 2})
+
+
 def test_a_gap_that_was_entered_in_pieces_is_one_gap_also_over_a_restart(kiosk: Kiosk) -> None:
     _, cursor = told(kiosk)
     gap(kiosk, 100, 700, "unplugged")
