@@ -138,23 +138,24 @@ _Found = list[tuple[str, dict[str, Any]]]
 
 
 def _found(entry: Entry, cursor: Cursor, offsets: Mapping[str, int]) -> tuple[_Found, Cursor]:
-    body = entry.body
+    body, found = entry.body, _Found()
     match entry.kind:
         case "epoch":
-            return [("epoch_begun", {"epoch": entry.epoch})], cursor
+            found = [("epoch_begun", {"epoch": entry.epoch})]
         case "boot" | "retimed":
             name = "boot_begun" if entry.kind == "boot" else "clock_corrected"
             facts = {"boot": body["of"], "clock": body["clock"], "since": timestamp(body["offset_ns"])}
-            return [(name, facts)], cursor
+            found = [(name, facts)]
         case "gap":
-            return _gap(body, cursor, offsets)
+            found, cursor = _gap(body, cursor, offsets)
         case "sealed":
-            return [*_ended(cursor.gap, offsets), *_sealed(entry, cursor, offsets)], replace(cursor, gap=None)
+            found = [*_ended(cursor.gap, offsets), *_sealed(entry, cursor, offsets)]
+            cursor = replace(cursor, gap=None)
         case "erasure":
-            return [("erasure", {"order": body["id"], "segments": len(body["segments"])})], cursor
+            found = [("erasure", {"order": body["id"], "segments": len(body["segments"])})]
         case kind if kind in _SETTLED:
-            return [(kind, {"run": body["run"], "seq": body["seq"], "reason": body["reason"] or kind})], cursor
-    return [], cursor
+            found = [(kind, {"run": body["run"], "seq": body["seq"], "reason": body["reason"] or kind})]
+    return found, cursor
 
 
 def _sealed(entry: Entry, cursor: Cursor, offsets: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
