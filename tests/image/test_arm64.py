@@ -23,6 +23,9 @@ WHEELS = "KIOSK_RECORDER_ARM64"
 SUITE = "bookworm"
 HOOK = ROOT / "image" / "rpi-image-gen" / "layer" / "kiosk-recorder.sh"
 
+FROM_OTHER_LAYERS = ("systemd",)
+"""What the layer requires and doesn't bring."""
+
 FOR_THE_MICROPHONE = ("gcc", "libc6-dev", "libasound2-dev")
 """The simulated one is compiled where it's heard."""
 
@@ -57,7 +60,7 @@ def wheelhouse() -> Path:
 
 def test_a_card_for_arm64_records(wheelhouse: Path, tmp_path: Path) -> None:
     card = tmp_path / "card"
-    included = ",".join([*packages(), *FOR_THE_MICROPHONE])
+    included = ",".join([*packages(), *FROM_OTHER_LAYERS, *FOR_THE_MICROPHONE])
     environment = {**os.environ, "IGconf_kiosk_source": str(ROOT), "IGconf_kiosk_wheelhouse": str(wheelhouse)}
     subprocess.run(
         ["mmdebstrap", "--architectures=arm64", "--variant=apt", f"--include={included}", f"--customize-hook={HOOK}",
