@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -39,7 +38,7 @@ from agent.units import NS_PER_S
 from hw.alsa import Microphone
 from hw.clock import Clock
 from hw.memory import resident_bytes
-from hw.process import forbid_core_dumps, lock_memory, swap_in_use
+from hw.process import forbid_core_dumps, lock_memory, on_request_to_end, swap_in_use
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +112,7 @@ class RecorderService:
             lock_memory()
         except OSError as error:
             self._think_of_swap(error)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
+        on_request_to_end(self.stop)
         # Daemons: what a card has stuck in the kernel must not keep the process from ending.
         threads = [
             threading.Thread(target=self._guarded, args=(body,), name=name, daemon=True)
