@@ -10,6 +10,8 @@ hasn't can still tell that it is such a file, and how much it holds.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +74,15 @@ def recipient(text: str) -> Recipient:
         return Recipient(kind.Recipient.from_str(text))
     except (pyrage.RecipientError, ValueError) as error:
         raise MisreadError("is a public key with a mistake in it", "copy it again, whole") from error
+
+
+def label(text: str) -> str:
+    """Which public key `text` is, short, for who compares it with one at hand: `age-keygen -y`, `ssh-keygen -l`."""
+    if not text.startswith("ssh-"):
+        return f"{text[:12]}…{text[-6:]}"
+    kind, key, *comment = text.split(" ", 2)
+    fingerprint = base64.b64encode(hashlib.sha256(base64.b64decode(f"{key}==")).digest()).decode()
+    return " ".join([kind, f"SHA256:{fingerprint[:16]}…", *(f"({each})" for each in comment if each)])
 
 
 def encrypt(content: Reader, file: Appendable, recipients: Sequence[Recipient]) -> None:
