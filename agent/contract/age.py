@@ -76,6 +76,14 @@ def recipient(text: str) -> Recipient:
         raise MisreadError("is a public key with a mistake in it", "copy it again, whole") from error
 
 
+def key_pair() -> tuple[str, str]:
+    """A new key: what `age-keygen` would write for its holder, and the public one that belongs to it."""
+    import pyrage
+
+    secret = pyrage.x25519.Identity.generate()
+    return f"{secret}\n", str(secret.to_public())
+
+
 def label(text: str) -> str:
     """Which public key `text` is, short, for who compares it with one at hand: `age-keygen -y`, `ssh-keygen -l`."""
     if not text.startswith("ssh-"):
