@@ -377,8 +377,8 @@ def test_a_restart_while_memory_is_chosen_loses_nothing_and_begins_there(kiosk: 
     kiosk.start_again()
     kiosk.arrived("off")
     kiosk.hear(6)
+    eventually(lambda: kiosk.in_memory() == 3, "the last one is sealed")
     assert len([segment for segment in kiosk.segments() if segment.present]) == on_card, "not one went to the card"
-    assert kiosk.in_memory() == 3
     kiosk.end()
     kiosk.assert_all_is_there()
     assert {gap.reason for gap in kiosk.gaps()} == {"restart"}
