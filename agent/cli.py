@@ -332,7 +332,7 @@ def support_bundle(
     raise typer.Exit(bundle(config, out, environment, as_json=as_json))
 
 
-@app.command("try", epilog=_example("try --seconds 20"))
+@app.command("try", epilog=_example("try --seconds 20 --sealed"))
 def try_(
     seconds: Annotated[float | None, typer.Option(min=1, metavar="N", help="End by itself after so long.")] = None,
     keep: Annotated[
@@ -343,6 +343,9 @@ def try_(
         typer.Option(metavar="PCM", help="Listen to this ALSA PCM instead of what is found, such as hw:CARD=KioskMic."),
     ] = None,
     plain_output: Annotated[bool, typer.Option("--plain", help="Lines instead of a live picture.")] = False,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Encrypt recordings, to a key made for this, and open what comes back.")
+    ] = False,
 ) -> None:
     """Show the whole thing at work.
 
@@ -350,7 +353,7 @@ def try_(
     """
     from agent.demo import run_try
 
-    raise typer.Exit(run_try(seconds=seconds, keep=keep, pcm=pcm, plain_output=plain_output))
+    raise typer.Exit(run_try(seconds=seconds, keep=keep, pcm=pcm, plain_output=plain_output, sealed=sealed))
 
 
 @config_app.command("show", epilog=_example("config show"))

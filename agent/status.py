@@ -65,6 +65,12 @@ class RecorderStatus:
     """What is chosen, by flag."""
     quiet_until_ns: int | None = None
     """Monotonic time at which `paused` or `muted` ends by itself; None when it doesn't."""
+    recipients: tuple[str, ...] = ()
+    """Whose keys open what is recorded now, by their labels (agent.contract.age); none: it isn't encrypted."""
+    rotated_ns: int | None = None
+    """Wall time at which the command was issued that named them; None: the file did."""
+    began_ns: int = 0
+    """Monotonic time at which this process began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +164,10 @@ def read_status(directory: Path) -> RecorderStatus | None:
         # Another release may tell more, or less.
         known = [each for each in fields(RecorderStatus) if each.name in found]
         told = {each.name: found[each.name] for each in known}
+        fits = all(_fits(told[each.name], str(each.type)) for each in known)
+        told["recipients"] = tuple(told.get("recipients", ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    fits = all(_fits(told[each.name], str(each.type)) for each in known)
     fits = fits and all(variant.source in get_args(Source) for variant in flags.values())
     try:
         return RecorderStatus(**told, flags=flags) if fits else None
@@ -168,7 +175,7 @@ def read_status(directory: Path) -> RecorderStatus | None:
         return None
 
 
-def _fits(value: object, annotation: str) -> bool:
+def _fits(value: object, annotation: str) -> bool:  # noqa: PLR0911 (a table)
     """Whether a value read from JSON is what a field is annotated with."""
     kind, _, absent = annotation.partition(" | ")
     if value is None:
@@ -180,6 +187,8 @@ def _fits(value: object, annotation: str) -> bool:
             return type(value) in (int, float)
         case "bool":
             return type(value) is bool
+        case "tuple[str, ...]":
+            return isinstance(value, list) and all(isinstance(each, str) for each in value)
         case "RecorderState":
             return value in get_args(RecorderState)
         case _:

@@ -22,6 +22,7 @@ from agent.handover import hand_over
 from agent.settings import Settings
 from agent.terminal import Style, painter
 from agent.units import human_seconds
+from hw.process import on_request_to_end
 
 _FIRST_DELAY_S: Final = 1.0
 _LONGEST_DELAY_S: Final = 30.0
@@ -40,8 +41,7 @@ _STYLES: Final[dict[str, Style]] = {"recorder": "green", "courier": "yellow", "r
 def run(settings: Settings) -> int:
     """Both processes until SIGINT or SIGTERM. Good, or unusable when the recorder can't begin."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    on_request_to_end(stop.set)
     teller = Teller(stop)
     children = [Child("recorder", settings, teller, stop)]
     if settings.upload.target or settings.mqtt.url:

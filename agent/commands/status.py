@@ -97,6 +97,8 @@ class Situation:
     """What is chosen, by flag: by the running recorder's word, or as the next one would find it."""
     ordered_hours: tuple[Hours, ...] | None = None
     """For uploads, by command."""
+    recipients_since_ns: int = 0
+    """Wall time: when the command was issued that named them, or when the recorder read the file that did."""
 
 
 def status(kiosk: Kiosk, *, as_json: bool) -> int:
@@ -156,6 +158,7 @@ def look(kiosk: Kiosk) -> Situation:
         running.alerts if running else {},
         picture.flags if picture else read_variants(runtime_directory(), kiosk.layout.state),
         ordered,
+        0 if picture is None else picture.rotated_ns or wall_ns - now_ns + picture.began_ns,
     )
 
 
@@ -254,7 +257,8 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
             "since": iso(situation.since_ns, kiosk.zone),
             "age_s": round(situation.picture_age_s, 3),
         }
-        del recorder["flags"]
+        for name in ("flags", "recipients", "rotated_ns", "began_ns"):
+            del recorder[name]
     document: dict[str, Any] = {
         "good": not wrong,
         "troubles": [asdict(trouble) for trouble in wrong],
@@ -265,6 +269,12 @@ def _document(situation: Situation, wrong: list[Trouble], kiosk: Kiosk) -> dict[
         "spool": {"path": str(spool.path), "cap_bytes": int(spool.cap)},
         "target": kiosk.settings.upload.target,
         "signing_key": Pen(kiosk.settings).public,
+        "recipients": picture
+        and {
+            "keys": picture.recipients,
+            "by": "file" if picture.rotated_ns is None else "command",
+            "since": iso(situation.recipients_since_ns, kiosk.zone),
+        },
         "alerts": {name: asdict(raised) for name, raised in situation.alerts.items()},
         "flags": [
             {"flag": name, "variant": variant.name, "source": variant.source}
@@ -300,6 +310,7 @@ def _print(situation: Situation, wrong: list[Trouble], kiosk: Kiosk, machine: It
     for name, text in (
         *_picture_lines(situation, settings),
         *_kept_lines(situation, kiosk),
+        *_recipients_line(situation, kiosk),
         *custody,
         *flags,
         *machine,
@@ -329,6 +340,19 @@ def _picture_lines(situation: Situation, settings: Settings) -> Iterator[tuple[s
     share = 100 * picture.spool_bytes / cap
     spool = f"{human_bytes(picture.spool_bytes)} of {human_bytes(cap)} ({share:.3g} %)"
     yield name, f"{spool}; {picture.segment_seconds:g} s in the open file, {picture.ring_seconds:g} s in memory"
+
+
+def _recipients_line(situation: Situation, kiosk: Kiosk) -> Iterator[tuple[str, str]]:
+    """Who can open what is recorded now."""
+    picture = situation.picture
+    if picture is None:
+        return
+    if not picture.recipients:
+        yield "recipients", "none: recordings aren't encrypted"
+        return
+    by = "config.toml" if picture.rotated_ns is None else "command"
+    since = local(situation.recipients_since_ns, kiosk.zone)
+    yield "recipients", f"{', '.join(picture.recipients)}; by {by}, since {since}"
 
 
 def _hours_told(situation: Situation) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import agent
 from agent.contract.commands import target_of
@@ -55,6 +53,7 @@ from agent.spool import InstanceLock, Layout
 from agent.status import mark_uploading, runtime_directory
 from hw.board import Identity, identity
 from hw.clock import Clock
+from hw.process import on_request_to_end
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ class CourierService:
 
     def run(self) -> int:
         """Upload and report until SIGTERM or SIGINT. The exit status: not good only when a thread died."""
-        self._heed_signals()
+        on_request_to_end(self.stop)
         if not self._wait_for_spool():
             return EXIT_GOOD
         lock = self._lock()
@@ -166,7 +165,7 @@ class CourierService:
 
     def once(self) -> int:
         """Upload what is due now. Raises KioskError when the store doesn't take it; nothing is lost by that."""
-        self._heed_signals()
+        on_request_to_end(self.stop)
         waiting = [uploads for name, uploads in self._uploads.items() if name == "card" or uploads.ready]
         Ledger(self._layout.ledger, self._clock).close()
         lock = InstanceLock(self._layout, "courier")
@@ -256,13 +255,6 @@ class CourierService:
     def _restart(self) -> None:
         self._restarting = True
         self.stop()
-
-    def _heed_signals(self) -> None:
-        def heed(_number: int, _frame: FrameType | None) -> None:
-            self.stop()
-
-        signal.signal(signal.SIGTERM, heed)
-        signal.signal(signal.SIGINT, heed)
 
     def _supervise(self) -> None:
         """Feed the watchdog while everything turns that never waits for card or network."""

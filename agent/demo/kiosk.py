@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,14 @@ class Kiosk:
     """One kiosk below a directory: `config.toml`, the spool, the state."""
 
     def __init__(
-        self, directory: Path, logs: Path, hearing: Hearing, store: Store, broker: Broker, clock: Clock
+        self,
+        directory: Path,
+        logs: Path,
+        hearing: Hearing,
+        store: Store,
+        broker: Broker,
+        clock: Clock,
+        recipients: Sequence[str] = (),
     ) -> None:
         """Write the configuration; starts nothing."""
         self.directory = directory
@@ -72,7 +79,7 @@ class Kiosk:
         directory.mkdir()
         self._runtime.mkdir()
         self.config = directory / "config.toml"
-        self.config.write_text(_configuration(directory, hearing, store, broker))
+        self.config.write_text(_configuration(directory, hearing, store, broker, recipients))
 
     @property
     def listing(self) -> str:
@@ -139,8 +146,8 @@ class Kiosk:
         )
 
 
-def _configuration(directory: Path, hearing: Hearing, store: Store, broker: Broker) -> str:
-    sections: dict[str, dict[str, str | int]] = {
+def _configuration(directory: Path, hearing: Hearing, store: Store, broker: Broker, recipients: Sequence[str]) -> str:
+    sections: dict[str, dict[str, str | int | Sequence[str]]] = {
         "device": {"site": SITE, "id": DEVICE},
         "capture": {"pcm": hearing.pcm, "rate": RATE, "channels": CHANNELS},
         "spool": {
@@ -158,6 +165,7 @@ def _configuration(directory: Path, hearing: Hearing, store: Store, broker: Brok
             "clock_wait": "0s",
         },
         "mqtt": {"url": broker.url},
+        "seal": {"recipients": recipients},
     }
     return "\n".join(
         f"[{section}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in keys.items())

@@ -1,7 +1,8 @@
 """What came back from the bucket, and whether it is what was heard.
 
 Three things are compared that came about independently: the object as anybody can download it, the recorder's ledger
-(length, SHA-256), and the sound itself: what the simulated room played, or else the file that the recorder wrote.
+(length, SHA-256), and the sound itself: what the simulated room played, or else the file that the recorder wrote. What
+is encrypted is opened first, and nothing else counts where it should be.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
+from agent.contract import age
 from agent.errors import KioskError
+from agent.mending import readable_in_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,9 +63,14 @@ class Proof:
 
 
 def prove(
-    segments: Sequence[Segment], bucket: Bucket, layout: Layout, played: NDArray[np.int16] | None, into: Path
+    segments: Sequence[Segment],
+    bucket: Bucket,
+    layout: Layout,
+    played: NDArray[np.int16] | None,
+    into: Path,
+    identities: Sequence[age.Identity] = (),
 ) -> Proof:
-    """Download every segment to `into` and compare it.
+    """Download every segment to `into` and compare it; with `identities` it's opened on the way.
 
     `played`, shape (frames, channels), is what the room played over and over, if that is known. Raises KioskError when
     the bucket can't be listed.
@@ -79,8 +87,8 @@ def prove(
                 state = "uploaded" if segment.state == "acknowledged" else "never uploaded"
                 raise _Fault(f"isn't in the bucket ({state})")
             content = bucket.read(key)
-            file = into / PurePosixPath(key).name
-            file.write_bytes(content)
+            file = into / PurePosixPath(key).name.removesuffix(".age")
+            file.write_bytes(_opened(content, key, identities))
             _compare(segment, content, file, layout, places)
         except (_Fault, KioskError, OSError) as error:
             arrivals.append(Arrival(key, len(content), segment.seconds, file, str(error)))
@@ -93,6 +101,15 @@ class _Fault(Exception):
     """What is wrong with one arrival."""
 
 
+def _opened(content: bytes, place: str, identities: Sequence[age.Identity]) -> bytes:
+    """What can be listened to. Raises KioskError, and _Fault for what should be encrypted and isn't."""
+    if not identities:
+        return content
+    if not content.startswith(age.MAGIC):
+        raise _Fault("isn't encrypted")
+    return readable_in_memory(content, place, identities).stream.read()
+
+
 def _compare(segment: Segment, content: bytes, file: Path, layout: Layout, places: _Places | None) -> None:
     if hashlib.sha256(content).hexdigest() != segment.sha256:
         raise _Fault("was altered: its SHA-256 isn't the one that was sealed")
@@ -103,7 +120,7 @@ def _compare(segment: Segment, content: bytes, file: Path, layout: Layout, place
         places.compare(segment, samples)
         return
     local = layout.audio(segment.name)
-    if local.exists() and not np.array_equal(decode(local), samples):
+    if local.suffix == file.suffix and local.exists() and not np.array_equal(decode(local), samples):
         raise _Fault("decodes to something else than the recorder's own file")
 
 

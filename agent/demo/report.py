@@ -41,6 +41,8 @@ class Ending:
     """Where the recordings that came back are."""
     listing: str
     """The command that lists what was recorded, as long as that is kept."""
+    key: str = ""
+    """Which one opened them, if they were encrypted."""
     complaints: tuple[str, ...] = ()
     """What else went wrong, in the words of those it happened to."""
 
@@ -69,9 +71,10 @@ def tell(ending: Ending, console: Console) -> None:
     if good:
         length = human_seconds(round(sum(arrival.seconds for arrival in good), 1))
         _say(console, "")
+        opened = f"encrypted, opened with the key {ending.key}, " if ending.key else ""
         _say(
             console,
-            f"{_counted(len(good))} ({length}) came back from the bucket and decoded, sample for sample, to"
+            f"{_counted(len(good))} ({length}) came back from the bucket {opened}and decoded, sample for sample, to"
             f" {ending.source}.",
             "bold green",
         )

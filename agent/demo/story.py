@@ -22,6 +22,7 @@ from agent.demo.picture import Observer
 from agent.demo.proof import prove
 from agent.demo.report import Ending, tell
 from agent.demo.screens import Lines, Screen, Window
+from agent.demo.sealing import Key, throw_away
 from agent.demo.servers import Broker, Store
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.units import NS_PER_S
@@ -39,13 +40,14 @@ _GOODBYE_S = 10.0
 _SERVERS_END_S = 5.0
 
 
-def run_try(*, seconds: float | None, keep: Path | None, pcm: str | None, plain_output: bool) -> int:
+def run_try(*, seconds: float | None, keep: Path | None, pcm: str | None, plain_output: bool, sealed: bool) -> int:
     """Show the whole thing at work for `seconds` of recording, or until Ctrl-C.
 
     Without a terminal `seconds` is 20 unless given. `keep` is a directory, new or empty, in which everything stays.
     `pcm` is listened to instead of what is found, "simroom" being the simulated room. `plain_output` prints lines
-    instead of a live picture. Returns the exit status: good only if something was recorded and all of it came back from
-    the bucket as it was heard. Raises KioskError when the demonstration can't run.
+    instead of a live picture. `sealed` has recordings encrypted, to a key that is made for it. Returns the exit status:
+    good only if something was recorded and all of it came back from the bucket as it was heard. Raises KioskError when
+    the demonstration can't run.
     """
     terminal = sys.stdout.isatty()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -60,12 +62,17 @@ def run_try(*, seconds: float | None, keep: Path | None, pcm: str | None, plain_
             place = _place(keep, cleanup)
             hearing = find(pcm, place / "room")
             console.print(hearing.announcement, markup=False, soft_wrap=True)
-            story = Story(place, hearing, seconds, wish, screen)
+            key = throw_away(place) if sealed else None
+            if key is not None:
+                console.print(f"encrypted to {key.label}, a key made for this", markup=False, soft_wrap=True)
+            story = Story(place, hearing, seconds, wish, screen, key)
             ending = story.run(place / "heard" if keep else None)
         tell(ending, console)
         if keep:
             console.print(f"Everything else was kept in {place}. Look at it:", markup=False, soft_wrap=True)
             console.print(f"  {ending.listing}", markup=False, soft_wrap=True)
+            if key is not None:
+                console.print(f"Its recordings are opened with {key.file}.", markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         console.print("Ended at once: nothing was proven.", style="red")
         return EXIT_FOUND_WRONG
@@ -93,8 +100,20 @@ def _place(keep: Path | None, cleanup: ExitStack) -> Path:
 class Story:
     """One demonstration in the directory `place`. Whatever happens, no process of it is left when `run` is over."""
 
-    def __init__(self, place: Path, hearing: Hearing, seconds: float | None, wish: Wish, screen: Screen) -> None:
+    def __init__(
+        self,
+        place: Path,
+        hearing: Hearing,
+        seconds: float | None,
+        wish: Wish,
+        screen: Screen,
+        key: Key | None = None,
+    ) -> None:
+        """With a `key`, everything is encrypted to it."""
         self._place = place
+        self._recipients = () if key is None else (key.public,)
+        self._identities = () if key is None else key.identities
+        self._label = "" if key is None else key.label
         self._hearing = hearing
         self._seconds = seconds
         self._wish = wish
@@ -121,7 +140,9 @@ class Story:
                 self._need(store.child)
                 broker = Broker(self._place / "broker", logs / "broker.log")
                 self._need(broker.child)
-                kiosk = Kiosk(self._place / "kiosk", logs, self._hearing, store, broker, SystemClock())
+                kiosk = Kiosk(
+                    self._place / "kiosk", logs, self._hearing, store, broker, SystemClock(), self._recipients
+                )
                 cleanup.callback(kiosk.close)
                 recorder = self._need(kiosk.start_recorder())
             ear = Ear(broker)
@@ -136,7 +157,8 @@ class Story:
             self._end_orderly(kiosk, recorder, courier)
             self._show("comparing what came back")
             heard = _made(heard)
-            proof = prove(list(kiosk.ledger.segments()), store.bucket, kiosk.layout, self._hearing.played, heard)
+            segments, played = list(kiosk.ledger.segments()), self._hearing.played
+            proof = prove(segments, store.bucket, kiosk.layout, played, heard, self._identities)
             if not any(heard.iterdir()):
                 heard.rmdir()
             status = kiosk.status()
@@ -150,6 +172,7 @@ class Story:
             bucket=store.bucket.name,
             heard=heard,
             listing=kiosk.listing,
+            key=self._label,
             complaints=tuple(complaints),
         )
 

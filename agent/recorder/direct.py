@@ -91,6 +91,8 @@ class Substitute:
         self.cause = cause
         self.failure = ""
         """Why memory can't be written; empty while it can."""
+        self.died: BaseException | None = None
+        """What nobody foresaw, and ended the thread."""
         self._direct = direct
         self._succession = succession
         self._clock = clock
@@ -105,12 +107,14 @@ class Substitute:
         self._thread.start()
 
     def leave(self) -> Succession:
-        """Have it end at once; what it leaves."""
+        """Have it end at once; what it leaves. Raises what it died of."""
         self._leaving.set()
         writer = self._writer
         if writer is not None:
             writer.leave()
         self._thread.join()
+        if self.died is not None:
+            raise self.died
         return self._succession
 
     def join(self) -> None:
@@ -131,6 +135,8 @@ class Substitute:
                 self._clock.wait(self._leaving, _RETRY_S)
                 if self._leaving.is_set() or self._stop.is_set():
                     return
+        except BaseException as error:  # noqa: BLE001 (raised by who looks after it)
+            self.died = error
         finally:
             self._news()
 

@@ -22,18 +22,24 @@ class Recipients:
     def __init__(self, recipients: Sequence[str]) -> None:
         """Raises MisreadError for what is no public key."""
         self.now = parsed(recipients)
+        self.labels = _labels(recipients)
+        """The same for people."""
 
     def change(self, recipients: Sequence[str]) -> None:
         """Let others open what begins after this. Raises MisreadError; then nothing has changed."""
         fresh = parsed(recipients)
         if not fresh:
             raise AssertionError("what is encrypted never becomes plain by a change of recipients")
-        self.now = fresh
+        self.now, self.labels = fresh, _labels(recipients)
 
 
 def parsed(recipients: Sequence[str]) -> tuple[age.Recipient, ...]:
     """Raises MisreadError for the first that is no public key."""
     return tuple(age.recipient(each) for each in recipients)
+
+
+def _labels(recipients: Sequence[str]) -> tuple[str, ...]:
+    return tuple(age.label(each) for each in recipients)
 
 
 class Encryptor:

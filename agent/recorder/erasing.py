@@ -8,7 +8,8 @@
 
 Each step can be repeated: an order that the journal has is carried out from 4 on. The courier makes a tombstone of the
 journal's entry, so that those in the store can be removed as well (agent.courier.custodian). Recordings in memory
-belong to the ledger there, and to an order with an id of its own.
+belong to the ledger there, and to an order with an id of its own; while memory is written, that comes first, because
+the order is forgotten once the card is rid of what it names.
 """
 
 from __future__ import annotations
@@ -152,12 +153,12 @@ class Erasures:
         threading.Thread(target=self._keep, args=(erasure,), name="erase", daemon=True).start()
 
     def step(self, root: Root, writer: Writer | None) -> None:
-        """From the thread of a spool, with its writer if one is at work there. Raises CARD_ERRORS."""
+        """From the thread of a spool; the card has no `writer` while memory is written. Raises CARD_ERRORS."""
         place = root.layout.root
         if place == self._card:
             self._look()
         for erasure in list(self._waiting.get(place, {}).values()):
-            if writer is not None and not writer.closed_before(erasure.to_ns):
+            if not self._may_begin(erasure, writer):
                 continue
             erased = carry_out(root, erasure)
             with self._lock:
@@ -165,6 +166,14 @@ class Erasures:
             if place == self._card:
                 fulfilled(place, erasure)
                 self.done[erasure.id] = erased
+            else:
+                self._news()
+
+    def _may_begin(self, erasure: Erasure, writer: Writer | None) -> bool:
+        """Whether everything that was heard before its end is where it can be erased."""
+        if writer is not None:
+            return writer.closed_before(erasure.to_ns)
+        return erasure.in_memory.id not in self._waiting.get(self._memory, {})
 
     def _look(self) -> None:
         """What was ordered by a file: one stat while there is nothing new."""
@@ -179,8 +188,8 @@ class Erasures:
 
     def _expect(self, erasure: Erasure) -> None:
         with self._lock:
-            self._waiting.setdefault(self._card, {})[erasure.id] = erasure
-            self._waiting.setdefault(self._memory, {})[erasure.id] = erasure.in_memory
+            for place, each in ((self._card, erasure), (self._memory, erasure.in_memory)):
+                self._waiting.setdefault(place, {})[each.id] = each
 
     def _keep(self, erasure: Erasure) -> None:
         try:

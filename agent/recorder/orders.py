@@ -59,6 +59,8 @@ ABLE: Final = frozenset({"pause", "resume", "mute", "erase", "restart", rotation
 _REST_S: Final = 5.0
 """How often to look without being poked: while a stuck card keeps the writer from turning."""
 
+EXPOSED_HINT: Final = "let the recorder lock memory (LimitMEMLOCK=infinity), or turn swap off"
+
 _BUSY_S: Final = 0.1
 """How often to look whether what is under way is done."""
 
@@ -84,6 +86,8 @@ class Hands:
     """Has it carried out by whoever may touch the recordings."""
     erased: Callable[[str], Erased | None]
     """What became of that order on the card; None as long as nothing did."""
+    exposed: Callable[[], str]
+    """Why what was heard could get from memory to a disk; empty when it can't."""
 
 
 @dataclass(slots=True)
@@ -164,6 +168,11 @@ class Orders:
     def keeping(self) -> Keeping:
         """Whether what was ordered last survives a power cut."""
         return self._keeper.keeping
+
+    @property
+    def rotated_ns(self) -> int | None:
+        """When the command was issued that named the recipients; None: the file did."""
+        return None if self._rotation is None else self._rotation.issued_ns
 
     def press(self) -> None:
         """The button went down. From any thread; it holds with the main thread's next turn, which comes at once."""
@@ -250,8 +259,9 @@ class Orders:
             log.warning("a command is refused (%s): %s", judged.reason, judged.text)
             self._reply(name, {"ok": False, "error": judged.reason, "text": judged.text, "output": None})
             return
-        if judged.verb == rotation.VERB and not self._rotate(rotation_of(judged, payload)):
-            text = "a command that was issued later than this one has named other recipients"
+        text = self._rotate(rotation_of(judged, payload)) if judged.verb == rotation.VERB else ""
+        if text:
+            log.warning("recipients stay as they are: %s", text)
             self._reply(name, {"ok": False, "error": "failed", "text": text, "output": None})
             return
         refused = "muted_in_room" if judged.verb == "resume" and by_button(self._standing.quiets, now) else None
@@ -279,13 +289,19 @@ class Orders:
             return joined(quiets, begun("muted", "command", length_ns or self._mute_ns, now), now)
         return without(quiets, "command", now) if command.verb == "resume" else quiets
 
-    def _rotate(self, ordered: Rotation) -> bool:
-        """Encrypt to others from the next segment on. False: an older command must not bring back who was revoked."""
+    def _rotate(self, ordered: Rotation) -> str:
+        """Encrypt to others from the next segment on; empty, or why not.
+
+        An older command must not bring back who was revoked. Where it's the first to have anything encrypted, memory
+        must be as safe as at a start; who is taken out of a set that counts already, is so in any case.
+        """
         if self._rotation is not None and ordered.issued_ns < self._rotation.issued_ns:
-            return False
+            return "a command that was issued later than this one has named other recipients"
+        if not self._recipients.now and (cause := self._hands.exposed()):
+            return f"{cause}: a recorder that encrypts wouldn't start here; {EXPOSED_HINT}"
         self._recipients.change(ordered.recipients)
         self._rotation = ordered
-        return True
+        return ""
 
     def _carry_on(self, doing: _Doing) -> None:
         entered = doing.entry not in self._vitals.noted

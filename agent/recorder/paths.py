@@ -145,8 +145,10 @@ class Paths:
                 self._substitute.join()
 
     def watch(self) -> None:
-        """From the main thread, every few seconds: see whether the card's is stuck."""
+        """From the main thread, every few seconds: see whether the card's is stuck. Raises what the other died of."""
         with self._changing:
+            if self._substitute is not None and self._substitute.died is not None:
+                raise self._substitute.died
             writer = self._writer
             since_s = writer.busy_since_s if writer is not None else self._busy_since_s
             if since_s is None or time.monotonic() - since_s < STALL_S:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from agent.notify import Supervisor
 from agent.recorder.capture import PERIOD_S, Capture, Withheld
 from agent.recorder.drift import Drift
 from agent.recorder.encryption import Recipients
-from agent.recorder.orders import Hands, Orders
+from agent.recorder.orders import EXPOSED_HINT, Hands, Orders
 from agent.recorder.panel import Panel
 from agent.recorder.paths import STALL_S, Paths
 from agent.recorder.progress import halted
@@ -39,7 +38,7 @@ from agent.units import NS_PER_S
 from hw.alsa import Microphone
 from hw.clock import Clock
 from hw.memory import resident_bytes
-from hw.process import forbid_core_dumps, lock_memory, swap_in_use
+from hw.process import forbid_core_dumps, lock_memory, on_request_to_end, swap_in_use
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class RecorderService:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._state: RecorderState = "starting"
-        self._since_ns = clock.monotonic_ns()
+        self._began_ns = self._since_ns = clock.monotonic_ns()
         self._published_ns = self._since_ns
         synchronised: ClockState = "synchronised" if clock.synchronised() else "unsynchronised"
         self._vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), synchronised)
@@ -77,6 +76,8 @@ class RecorderService:
             settings, self._ring, clock, self._vitals, self._recipients, self._runtime, self._stop, self._after_turn
         )
         self._restarting = False
+        self._unlocked = ""
+        """Why memory can't be locked; empty while it is."""
         self._supervisor = Supervisor()
         self._zone = ZoneInfo(settings.device.timezone)
         self._capture = Capture(
@@ -98,6 +99,7 @@ class RecorderService:
             lit=lambda: self._panel.lit,
             erase=erasures.order,
             erased=erasures.done.get,
+            exposed=self._exposed,
         )
         self._orders = Orders(settings, clock, self._vitals, self._recipients, self._runtime, hands)
         self._panel = Panel(settings.gpio, self._runtime, clock, self._orders, self._current, self._schedule_allows)
@@ -112,9 +114,9 @@ class RecorderService:
         try:
             lock_memory()
         except OSError as error:
-            self._think_of_swap(error)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
+            self._unlocked = error.strerror or str(error)
+            self._think_of_swap()
+        on_request_to_end(self.stop)
         # Daemons: what a card has stuck in the kernel must not keep the process from ending.
         threads = [
             threading.Thread(target=self._guarded, args=(body,), name=name, daemon=True)
@@ -129,15 +131,16 @@ class RecorderService:
         self._publish("stopped")
         return self._exit_status()
 
-    def _think_of_swap(self, error: OSError) -> None:
+    def _think_of_swap(self) -> None:
         """What is encrypted on the card must not lie beside it in plain. Raises KioskError."""
-        if self._recipients.now and swap_in_use():
-            raise KioskError(
-                "encrypt recordings",
-                cause=f"memory can't be locked ({error.strerror}), and this machine swaps",
-                hint="let the recorder lock memory (LimitMEMLOCK=infinity), or turn swap off",
-            ) from error
-        log.info("memory is not locked (%s): audio could reach swap, if there is any", error.strerror)
+        if self._recipients.now and (cause := self._exposed()):
+            raise KioskError("encrypt recordings", cause=cause, hint=EXPOSED_HINT)
+        log.info("memory is not locked (%s): audio could reach swap, if there is any", self._unlocked)
+
+    def _exposed(self) -> str:
+        if not (self._unlocked and swap_in_use()):
+            return ""
+        return f"memory can't be locked ({self._unlocked}), and this machine swaps"
 
     def stop(self) -> None:
         """Close the microphone, seal what is open, end."""
@@ -265,6 +268,9 @@ class RecorderService:
             drift_ppm=None if vitals.drift_ppm is None else round(vitals.drift_ppm, 1),
             memory_rss_bytes=resident_bytes(os.getpid()),
             clock_synchronised=self._clock.synchronised(),
+            recipients=self._recipients.labels,
+            rotated_ns=self._orders.rotated_ns,
+            began_ns=self._began_ns,
         )
         try:
             write_status(self._runtime, status)

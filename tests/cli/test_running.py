@@ -45,8 +45,14 @@ def ended(pid: int) -> bool:
 
 def courier(kiosk: Kiosk) -> int:
     """Wait until a courier runs; its process id."""
-    eventually(lambda: kiosk.run("status", "--json").json()["courier"]["pid"] is not None, "a courier runs")
-    return int(kiosk.run("status", "--json").json()["courier"]["pid"])
+    found: list[int | None] = []
+
+    def runs() -> bool:
+        found.append(kiosk.run("status", "--json").json()["courier"]["pid"])
+        return found[-1] is not None
+
+    eventually(runs, "a courier runs")
+    return found[-1] or 0
 
 
 def test_record_becomes_the_lean_recorder(kiosk: Kiosk) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from hw.simulated import SimulatedRoom
 from tests.choices import write_variants
 from tests.cli.kiosk import Kiosk
 from tests.clocks import FakeClock
+from tests.keys import age_key, ssh_key
 from tests.recorder.room import RATE, WriterRoom, noise, settings
 from tests.soundcard import Soundcard, eventually
 
@@ -172,6 +174,25 @@ def test_a_recording_kiosk_is_well_and_shows_what_it_hears(kiosk: Kiosk) -> None
     assert answer.out.startswith("north/room-1: recording since ")
     assert "simroom, 8000 Hz × 1, continuous; level -30 dBFS" in answer.out
     assert "wrong" not in answer.out
+    assert "\n  recipients  none: recordings aren't encrypted\n" in answer.out
+
+
+@pytest.mark.usefixtures("room")
+def test_who_can_open_what_is_recorded_now_is_told_as_their_own_tools_tell_it(kiosk: Kiosk) -> None:
+    first, second = age_key(kiosk.root), ssh_key(kiosk.root)
+    kiosk.configure(capture='pcm = "simroom"', rest=f'[seal]\nrecipients = ["{first.public}", "{second.public}"]')
+    kiosk.start("record")
+    kiosk.recording()
+    document = kiosk.run("status", "--json").json()["recipients"]
+    shown = subprocess.run(["ssh-keygen", "-lf", second.secret], capture_output=True, text=True, check=True).stdout
+    begin, end, ssh = first.public[:12], first.public[-6:], document["keys"][1]
+    assert document["keys"][0] == f"{begin}…{end}"
+    assert ssh.startswith("ssh-ed25519 SHA256:")
+    assert ssh.split()[1].rstrip("…") in shown
+    assert ssh.endswith("(somebody@clinic)")
+    assert document["by"] == "file"
+    line = next(line for line in kiosk.run("status").out.splitlines() if line.startswith("  recipients"))
+    assert line.startswith(f"  recipients  {begin}…{end}, {ssh}; by config.toml, since 20")
 
 
 def test_a_vanished_microphone_is_told(kiosk: Kiosk, room: SimulatedRoom) -> None:

@@ -22,12 +22,14 @@ from agent.errors import KioskError
 from agent.inspection import Inspection
 from agent.ledger import LedgerDamaged, Segment
 from agent.mending import readable_in_memory
+from agent.recorder.erasing import ordered, overlapping
 from agent.recorder.recovery import Recovered, recover
 from agent.settings import Settings
 from agent.spool import SegmentFile, files_below
 from agent.timeline import read
 from tests.clocks import FakeClock
 from tests.crash.promises import Promises, sound_in
+from tests.crash.workload import Eraser
 from tests.keys import identity
 from tests.recorder.room import WriterRoom, noise
 
@@ -51,6 +53,10 @@ class Outcome:
     """The segments of which something lies in quarantine."""
     recovered: str = ""
     """What recovery says it did, if it did something."""
+    pending: frozenset[str] = frozenset()
+    """Orders to erase that are yet to be carried out."""
+    erased: frozenset[str] = frozenset()
+    """Orders to erase that the journal has: of these there will be tombstones."""
 
     def broken(self, promises: Promises) -> Iterator[str]:
         """What is wrong, and which promises weren't kept."""
@@ -63,6 +69,10 @@ class Outcome:
         sealed = dict(promises.sealed)
         for name, frames in {**dict.fromkeys(sealed, 1), **dict(promises.synced)}.items():
             yield from self._kept(name, frames, sealed.get(name))
+        for order in {*promises.ordered} - self.pending - self.erased:
+            yield f"the order {order} to erase is lost"
+        for order in {*promises.fulfilled} - self.erased:
+            yield f"that {order} was carried out is forgotten"
         promised = {*sealed, *dict(promises.synced)}
         for name in self.aside:
             segment = self.segments.get(name)
@@ -105,6 +115,8 @@ class Judge:
             segments = {str(segment.name): segment for segment in room.ledger.segments()}
             wrong = tuple(self._look(room))
             chain = tuple(entry.hash.hex() for entry in room.ledger.entries())
+            pending = frozenset(order.id for order in ordered(room.layout.root))
+            erased = frozenset(order for order, _, _ in room.ledger.erasures())
             aside, strangers = _quarantine(room)
             wrong += tuple(f"a stranger in quarantine: {name}" for name in strangers)
             wrong += tuple(self._again(room, len(chain)))
@@ -114,7 +126,8 @@ class Judge:
             room.ledger.close()
         if losing_ledger:
             wrong += tuple(_rebuild(chosen, clock, kept))
-        return Outcome(wrong, chain, segments, aside, str(room.recovered) if room.recovered else "")
+        recovered = str(room.recovered) if room.recovered else ""
+        return Outcome(wrong, chain, segments, aside, recovered, pending, erased)
 
     def _look(self, room: WriterRoom) -> Iterator[str]:
         """Right after recovery."""
@@ -132,6 +145,9 @@ class Judge:
         yield from (f"{entry.name} is left in open/" for entry in files_below(room.layout.open))
         for segment in ledger.kept():
             yield from self._listen(room, segment)
+        named = {name for _, _, names in ledger.erasures() for name in names}
+        gone = {segment.name for segment in ledger.segments() if segment.state == "erased"}
+        yield from (f"{name} is erased, and no order names it, or the reverse" for name in named ^ gone)
         size = size_below(room.layout.spool)
         if size != room.retention.used:
             yield f"{size} bytes are in the spool, retention counts {room.retention.used}"
@@ -162,10 +178,27 @@ class Judge:
         room.hear(noise(1))
         if room.vitals.storage != "recording":
             yield f"recording doesn't go on: {room.vitals.storage}"
+        yield from _erase(room)
         room.seal()
         yield from (f"time doesn't tile: {fault}" for fault in read(room.ledger).faults)
         yield from _within_cap(room, "after the next recording")
         yield from _in_order(room.ledger.segments())
+
+
+def _erase(room: WriterRoom) -> Iterator[str]:
+    """What was ordered is carried out, whole, and done with."""
+    orders = list(ordered(room.layout.root))
+    Eraser(room).step()
+    yield from (f"the order {order.id} isn't carried out" for order in ordered(room.layout.root))
+    done = {order for order, _, _ in room.ledger.erasures()}
+    for order in orders:
+        if order.id not in done:
+            yield f"the order {order.id} is done with, and the journal says nothing of it"
+        left = overlapping(room.ledger.segments(), room.ledger.boots(), order)
+        yield from (f"{segment.name} is still here, though {order.id} is about it" for segment in left)
+    for segment in room.ledger.segments():
+        if segment.state == "erased" and room.layout.audio(segment.name).exists():
+            yield f"{segment.name} is still here, though it's erased"
 
 
 def size_below(directory: Path) -> int:

@@ -15,12 +15,13 @@ from typing import Any, Final
 from agent import spool
 from agent.contract import age
 from agent.ledger import Ledger, Segment
-from agent.recorder import recovery, retention, segment
+from agent.recorder import erasing, recovery, retention, segment
 from agent.recorder.retention import Retention
+from agent.recorder.root import Root
 from agent.recorder.run import Run
 from agent.recorder.segment import SegmentWriter
 from agent.sidecar import Header
-from agent.spool import Layout, SegmentName
+from agent.spool import Layout, SegmentName, sync_directory
 from tests.crash.steps import Step, replace
 
 
@@ -175,6 +176,44 @@ def _falling_back_to_plain() -> None:
     replace(SegmentWriter, "__init__", forgetful)
 
 
+def _order_in_passing() -> None:
+    """An order to erase is written, and not synced."""
+
+    def hasty(replace_file: Step) -> Step:
+        return lambda path, content, **_: replace_file(path, content, durable=False)
+
+    replace(erasing, "replace_file", hasty)
+
+
+def _order_done_with_before_it_is_done() -> None:
+    """The order goes before the journal has it."""
+
+    def hasty(carry_out: Step) -> Step:
+        def forgotten_first(root: Root, erasure: erasing.Erasure) -> object:
+            erasing.file_of(root.layout.root, erasure).unlink()
+            sync_directory(erasing.file_of(root.layout.root, erasure).parent)
+            return carry_out(root, erasure)
+
+        return forgotten_first
+
+    replace(erasing, "carry_out", hasty)
+
+
+def _delete_before_erasure() -> None:
+    """Recordings go before the journal says that they are erased."""
+
+    def hasty(carry_out: Step) -> Step:
+        def removed_first(root: Root, erasure: erasing.Erasure) -> object:
+            for each in erasing.overlapping(root.ledger.segments(), root.ledger.boots(), erasure):
+                root.layout.audio(each.name).unlink(missing_ok=True)
+            sync_directory(root.layout.sealed)
+            return carry_out(root, erasure)
+
+        return removed_first
+
+    replace(erasing, "carry_out", hasty)
+
+
 LEAKS: Final[dict[str, Callable[[], None]]] = {
     "copied in plain": _copied_in_plain,
     "falling back to plain": _falling_back_to_plain,
@@ -192,3 +231,10 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "room before removal": _room_before_removal,
     "ledger without full sync": _ledger_without_full_sync,
 }
+
+ERASING: Final[dict[str, Callable[[], None]]] = {
+    "order in passing": _order_in_passing,
+    "order done with before it is done": _order_done_with_before_it_is_done,
+    "delete before erasure": _delete_before_erasure,
+}
+"""Mistakes in what is done when something is erased."""

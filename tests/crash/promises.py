@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
@@ -19,6 +19,8 @@ import numpy as np
 
 from agent.ledger import Segment
 from agent.ledger.database import Database
+from agent.recorder import erasing
+from agent.recorder.erasing import Erasure
 from agent.recorder.segment import SegmentWriter
 from agent.units import NS_PER_S
 from tests.crash.steps import Step, replace
@@ -39,12 +41,20 @@ class Promises:
     """Segments and the frames of them that were synced."""
     sealed: tuple[tuple[str, str], ...] = ()
     """Segments that were sealed, and their SHA-256."""
+    ordered: tuple[str, ...] = ()
+    """Orders to erase that are durable."""
+    fulfilled: tuple[str, ...] = ()
+    """Orders of which nothing is left to do."""
 
     def with_note(self, text: str) -> Promises:
         """These and the one that `text` makes."""
         kind, *values = json.loads(text)
         if kind == "committed":
             return with_changes(self, head=(values[0], values[1]))
+        if kind == "ordered":
+            return with_changes(self, ordered=(*self.ordered, values[0]))
+        if kind == "fulfilled":
+            return with_changes(self, fulfilled=(*self.fulfilled, values[0]))
         name, value = values
         if kind == "synced":
             return with_changes(self, synced=tuple(sorted((dict(self.synced) | {name: value}).items())))
@@ -80,6 +90,7 @@ class Notary:
         """Wrap the steps. For the rest of this process."""
         self._attend_segments()
         self._attend_ledger()
+        self._attend_erasing()
 
     def _note(self, *values: object) -> None:
         os.write(self._notes, f"{json.dumps(values)}\n".encode())
@@ -131,3 +142,17 @@ class Notary:
             return noted
 
         replace(Database, "transaction", committed)
+
+    def _attend_erasing(self) -> None:
+        def noting(kind: str) -> Callable[[Step], Step]:
+            def attended(step: Step) -> Step:
+                def noted(root: Path, erasure: Erasure) -> None:
+                    step(root, erasure)
+                    self._note(kind, erasure.id)
+
+                return noted
+
+            return attended
+
+        replace(erasing, "order", noting("ordered"))
+        replace(erasing, "fulfilled", noting("fulfilled"))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.crash.checker import Findings, check, check_recoveries, live
 from tests.crash.cuts import Life
-from tests.crash.plants import PLANTS
+from tests.crash.plants import ERASING, PLANTS
 
 pytestmark = [pytest.mark.usefixtures("strace"), pytest.mark.timeout(900)]
 
@@ -39,6 +39,19 @@ def test_no_power_cut_breaks_a_promise_about_what_is_encrypted(tmp_path: Path, t
     assert len(findings.states) >= 500
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_no_power_cut_leaves_an_erasure_half_done(
+    tmp_path: Path, tell: Callable[[str], None], *, encrypted: bool
+) -> None:
+    """Either the order still waits, or the journal tells of it and nothing is left of what it names."""
+    began = time.monotonic()
+    findings = check(live("erase", tmp_path, encrypted=encrypted), seed=1, draws=1)
+    kind = "encrypted" if encrypted else "plain"
+    tell(f"erasing, {kind}: {findings} in {time.monotonic() - began:.0f} s")
+    assert not findings.violations, str(findings)
+    assert len(findings.states) >= 300
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
@@ -51,8 +64,10 @@ def test_no_power_cut_breaks_a_promise_however_the_card_is_torn(
     assert not findings.violations, str(findings)
 
 
-@pytest.mark.parametrize("plant", PLANTS)
-def test_a_planted_mistake_is_caught(tmp_path: Path, tell: Callable[[str], None], plant: str) -> None:
-    findings = check(live("record", tmp_path, plant=plant), seed=1, draws=1, enough=1)
+@pytest.mark.parametrize(
+    ("program", "plant"), [*(("record", plant) for plant in PLANTS), *(("erase", plant) for plant in ERASING)]
+)
+def test_a_planted_mistake_is_caught(tmp_path: Path, tell: Callable[[str], None], program: str, plant: str) -> None:
+    findings = check(live(program, tmp_path, plant=plant), seed=1, draws=1, enough=1)
     tell(f"{plant}: " + (str(findings.violations[0]) if findings.violations else "not caught"))
     assert findings.violations

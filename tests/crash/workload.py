@@ -1,6 +1,7 @@
 """A recorder's life in a few seconds: the real writer, ledger, retention and recovery, one thread, the test's clock.
 
     python -m tests.crash.workload record ROOT NOTES [PLANT]    a room is recorded, from the very first start on
+    python -m tests.crash.workload erase ROOT NOTES [PLANT]     what was recorded is erased, twice
     python -m tests.crash.workload recover ROOT NOTES           a recorder starts on what a power cut left
 
 NOTES is a directory on another card (tests.crash.promises).
@@ -18,10 +19,12 @@ from typing import Final
 import numpy as np
 
 from agent.ledger import Ledger
+from agent.recorder import erasing
+from agent.recorder.root import Root
 from agent.settings import Seal, Settings
-from agent.units import Size
+from agent.units import NS_PER_S, Size
 from tests.clocks import FakeClock
-from tests.crash.plants import LEAKS, PLANTS
+from tests.crash.plants import ERASING, LEAKS, PLANTS
 from tests.crash.promises import Notary
 from tests.keys import PUBLIC
 from tests.recorder.room import RATE, WriterRoom, settings
@@ -97,6 +100,48 @@ def record(root: Path, *, encrypted: bool) -> None:
     room.end()
 
 
+def erase(root: Path, *, encrypted: bool) -> None:
+    """Two orders: one is carried out at once, the other after a kill; each is about what is being written, too."""
+    clock = FakeClock()
+    room = WriterRoom(crash_settings(root, encrypted=encrypted), clock)
+    with Ledger(room.layout.ledger, clock) as courier:
+        _hear(room, 7)
+        _acknowledge(courier, 1)
+    eraser = Eraser(room)
+    eraser.order(1, 4)
+    _hear(room, 2)
+    eraser.step()
+    _hear(room, 3)
+    eraser.order(2, 2)
+    room.ledger.close()
+    clock.advance(3)
+    room = WriterRoom(room.settings, clock)
+    _hear(room, 2)
+    Eraser(room).step()
+    _hear(room, 2)
+    room.end()
+
+
+class Eraser:
+    """What carries orders out between the turns of a writer."""
+
+    def __init__(self, room: WriterRoom) -> None:
+        room.vitals.boot = room.ledger.boots()[-1]
+        self._room = room
+        self._root = Root(room.settings, room.layout, room.ledger, room.retention)
+        self._erasures = erasing.Erasures(room.layout.root, room.layout.root / "memory", lambda: None)
+
+    def order(self, number: int, seconds: float) -> None:
+        """To erase what was heard in the last `seconds`."""
+        now_ns = self._room.ledger.now_ns()
+        order = erasing.Erasure(f"{number:016x}", now_ns - round(seconds * NS_PER_S), now_ns, "")
+        erasing.order(self._room.layout.root, order)
+
+    def step(self) -> None:
+        """All that is ordered and can be done."""
+        self._erasures.step(self._root, self._room.writer)
+
+
 def recover(root: Path, *, encrypted: bool) -> None:
     """Recovery, and the first seconds of what comes after it."""
     clock = FakeClock(boot="d" * 32, wall_s=1_800_010_000)
@@ -130,14 +175,14 @@ def _find_damage(courier: Ledger) -> None:
 
 
 def main(command: str, root: str, notes: str, *plants: str) -> None:
-    """Run one of the two programs."""
+    """Run one of the programs."""
     # The same life every time: a run is named by chance.
     chance = random.Random(command)
     secrets.token_hex = lambda nbytes=None: chance.randbytes(nbytes or 32).hex()
     Notary(Path(notes)).attend()
     for plant in plants:
-        (PLANTS | LEAKS)[plant]()
-    {"record": record, "recover": recover}[command](Path(root), encrypted=is_encrypted(Path(notes)))
+        (PLANTS | ERASING | LEAKS)[plant]()
+    {"record": record, "erase": erase, "recover": recover}[command](Path(root), encrypted=is_encrypted(Path(notes)))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from agent.contract.signed import public_key, sign
 from agent.ledger import Ledger
 from agent.mailbox import Mailbox
 from agent.settings import Capture, Commands, Custody, Device, Settings, Spool, Upload
-from agent.units import Size
+from agent.units import Duration, Size
 from hw.clock import SystemClock
 from tests.choices import write_variants
 from tests.end_to_end.kiosk import ROOT, Kiosk, stop
@@ -40,7 +40,7 @@ def kiosk(tmp_path: Path, bucket: Bucket) -> Iterator[Kiosk]:
         spool=Spool(path=tmp_path / "kiosk", segment_seconds=2, keep_free=Size(0)),
         upload=Upload(target=f"s3://{bucket.name}/clinic", endpoint_url=bucket.store.url),
         commands=Commands(admin_keys=(public_key(SEED),)),
-        custody=Custody(key=tmp_path / "device.key"),
+        custody=Custody(key=tmp_path / "device.key", manifest_every=Duration(10)),
     )
     with Kiosk(settings, beside=tmp_path) as kiosk:
         clock = SystemClock()
@@ -76,6 +76,15 @@ def audio(kiosk: Kiosk) -> set[str]:
     return {path.name.partition(".")[0] for path in kiosk.layout.spool.rglob("*.flac")}
 
 
+def everything_is_told(kiosk: Kiosk) -> bool:
+    """Whether the store has every recording, and manifests of all that the recorder did."""
+    with kiosk.ledger() as ledger:
+        last = ledger.last_manifest()
+        if last is None or "pending" in ledger.tally():
+            return False
+        return {entry.kind for entry in ledger.entries(last.body["last"])} <= {"manifest", "tombstone"}
+
+
 @pytest.mark.timeout(240)
 def test_what_a_person_erases_goes_from_kiosk_and_store(
     kiosk: Kiosk, bucket: Bucket, soundcard: Soundcard, tmp_path: Path
@@ -93,17 +102,32 @@ def test_what_a_person_erases_goes_from_kiosk_and_store(
     eventually(lambda: tombstone in bucket.contents(), "the tombstone is in the store", 60)
     count = len(kiosk.segments())
     eventually(lambda: len(kiosk.segments()) > count, "recording goes on", 30)
-    for process in (courier, recorder):
-        stop(process)
+    stop(recorder)
+    eventually(lambda: everything_is_told(kiosk), "manifests tell all that the journal does", 60)
+    stop(courier)
     enrolment = tmp_path / "room-1.json"
     key = public_key(seeds.load(tmp_path / "device.key", ""))
     enrolment.write_text(Enrolment("north", "room-1", key, "2026-03-01T08:00:00Z").text())
     place = [f"s3://{bucket.name}/clinic", "--endpoint-url", bucket.store.url]
     admin = bucket.store.admin.environment
-    applied = run("fleet.cli", "erase-apply", *place, "--enrolment", str(enrolment), "--yes", "--json", **admin)
+    trusted = ["--enrolment", str(enrolment), "--json"]
+    verify = ["verify", *place, *trusted, "--read"]
+    before = run("fleet.cli", *verify, **admin)
+    assert before.returncode == 1, before.stderr
+    (found,) = json.loads(before.stdout)
+    assert found["found"] == {"erased": len(keys)}
+    assert {finding["place"] for finding in found["findings"]} == keys
+    applied = run("fleet.cli", "erase-apply", *place, *trusted, "--yes", **admin)
     assert applied.returncode == 0, applied.stderr
     assert {grave["key"] for grave in json.loads(applied.stdout)} == keys
     assert not keys & bucket.contents().keys()
+    after = run("fleet.cli", *verify, **admin)
+    assert after.returncode == 0, after.stdout
+    (found,) = json.loads(after.stdout)
+    assert (found["good"], found["findings"], found["unproven_objects"]) == (True, [], 0)
+    assert found["otherwise"]["erased"]["count"] == len(erased)
+    kept = sum(segment.state == "acknowledged" for segment in kiosk.segments())
+    assert found["verified"]["recordings"] == kept
     assert kiosk.found_wrong() == []
     kinds = [entry.kind for entry in Ledger(kiosk.layout.ledger, SystemClock(), read_only=True).entries()]
     assert (kinds.count("erasure"), kinds.count("tombstone")) == (1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import pty
@@ -24,6 +25,7 @@ import soundfile
 from botocore.config import Config
 
 from agent.config import load
+from agent.contract import age
 from agent.demo.hearing import CHANNELS, RATE, SIMULATED
 from agent.errors import KioskError
 from agent.ledger import Ledger, Segment
@@ -31,6 +33,7 @@ from agent.spool import Layout
 from hw.clock import SystemClock
 from hw.simulated import SimulatedRoom
 from hw.speech import speech_like
+from tests.plaintext import found_in
 from tests.soundcard import eventually, numbered
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +178,28 @@ def test_without_a_terminal_it_ends_by_itself_and_everything_came_back(tmp_path:
     assert all(file.name in output for file in files)
     assert "the kiosk is online" in output
     assert "telemetry" in output
+
+
+def test_sealed_it_records_for_one_key_alone_and_opens_what_came_back(tmp_path: Path, tries: list[Try]) -> None:
+    run = Try(tmp_path / "kept", "--seconds", "11", "--pcm", SIMULATED, "--sealed")
+    tries.append(run)
+    output = run.output()
+    assert run.process.returncode == 0, output
+    files, segments = heard(run.keep), run.segments()
+    assert len(files) == len(segments) >= 3
+    assert all(segment.key is not None and segment.key.endswith(".flac.age") for segment in segments)
+    samples = np.concatenate([soundfile.read(file, dtype="int16", always_2d=True)[0] for file in files])
+    assert np.array_equal(samples, speech_like(30, RATE, CHANNELS)[: len(samples)])
+    layout = Layout(run.keep / "kiosk")
+    content = b"".join(path.read_bytes() for path in (run.keep / "kiosk").rglob("*") if path.is_file())
+    assert found_in(content, samples[:, 0], RATE) == []
+    for segment in segments:
+        opened = io.BytesIO()
+        with layout.audio(segment.name).open("rb") as file:
+            assert age.decrypt(file, opened, age.identities(run.keep / "key.txt"))
+    (public,) = load(run.keep / "kiosk" / "config.toml", {}).seal.recipients
+    assert f"encrypted to {age.label(public)}" in output
+    assert f"opened with the key {age.label(public)}, and decoded, sample for sample" in output
 
 
 def test_ctrl_c_on_a_terminal_seals_what_is_open_and_proves_it(tmp_path: Path, tries: list[Try]) -> None:

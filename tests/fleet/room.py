@@ -92,7 +92,7 @@ class Room:
     def live(self, hours: float) -> None:
         """Record, upload, and sign when it is time."""
         for _ in range(round(hours * 3600 / self._length_s)):
-            self._upload(self.record())
+            self.upload(self.record())
             if self.clock.monotonic_ns() >= self._sign_ns:
                 self.sign()
 
@@ -153,7 +153,7 @@ class Room:
             self.ledger.add_boot(boot)
         for segment in self._kept:
             self.ledger.seal(segment)
-            self._upload(segment)
+            self.upload(segment)
         self._begin_run()
         self._begin_courier()
 
@@ -186,7 +186,8 @@ class Room:
         assert known.key is not None
         return known.key
 
-    def _upload(self, segment: Segment) -> None:
+    def upload(self, segment: Segment) -> None:
+        """Its object goes to the store under its key, and the ledger says so."""
         boot = next(boot for boot in self.ledger.boots() if boot.boot == segment.boot)
         recording = Recording(
             run=segment.run,

@@ -18,6 +18,7 @@ import soundfile
 from agent import config
 from agent.commands.times import moment
 from agent.config.load import parse
+from agent.contract import age
 from agent.contract.metrics import RecorderState
 from agent.errors import KioskError
 from agent.hours import Hours
@@ -30,13 +31,15 @@ from hw.board import throttled_of
 from hw.kernel import count_of, hexadecimal_of, text_of
 from hw.memory import pressure_of, swaps_of
 from hw.storage import life_used_pct, mount_of
+from tests.keys import identity
 
 _DIRECTORY: Final = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)  # noqa: S108 (ours)
-_ROOT: Final = Path(_DIRECTORY.name)
+ROOT: Final = Path(_DIRECTORY.name)
+"""In memory, for as long as this process lives."""
 
 
 def _file(name: str, data: bytes) -> Path:
-    path = _ROOT / name
+    path = ROOT / name
     path.write_bytes(data)
     return path
 
@@ -65,10 +68,22 @@ def flac(data: bytes) -> None:
         file.read(65536, dtype="int16")
 
 
+def encrypted(data: bytes) -> None:
+    """A recording that only the holder of a key can hear, by such a holder; also when nothing encrypted is left."""
+    path = _file("x.flac.age", data)
+    age.header_bytes(data[: age.LONGEST_HEADER_BYTES])
+    try:
+        source = readable(path, [identity()])
+    except KioskError:
+        return
+    with source.stream, contextlib.suppress(soundfile.LibsndfileError), soundfile.SoundFile(source.stream) as file:
+        file.read(65536, dtype="int16")
+
+
 def status(data: bytes) -> None:
     """The recorder's picture of the moment."""
     _file("recorder.json", data)
-    found = read_status(_ROOT)
+    found = read_status(ROOT)
     if found is not None:
         assert found.state in get_args(RecorderState)
         assert isinstance(found.updated_ns + found.pid + found.ring_seconds, int | float)
@@ -105,7 +120,7 @@ def kernel(data: bytes) -> None:
     text = text_of(data)
     mount = mount_of("/var/lib/kiosk-recorder", text or "")
     assert mount is None or mount.device.count(":") == 1
-    assert all(swap.used_bytes >= 0 for swap in swaps_of(text or "", _ROOT))
+    assert all(swap.used_bytes >= 0 for swap in swaps_of(text or "", ROOT))
     for read in (count_of, hexadecimal_of, life_used_pct, throttled_of):
         found = read(text)
         assert found is None or found >= 0
@@ -113,5 +128,5 @@ def kernel(data: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (sidecar, flac, status, configuration, names, words, kernel)
+    target.__name__: target for target in (sidecar, flac, encrypted, status, configuration, names, words, kernel)
 }

@@ -14,7 +14,7 @@ from typing import Literal
 
 from agent.ledger import Segment
 from agent.settings import Settings
-from agent.spool import SegmentName
+from agent.spool import AUDIO_SUFFIX, ENCRYPTED_SUFFIX, SegmentName
 from agent.units import NS_PER_S
 from tests.clocks import FakeClock
 
@@ -42,9 +42,15 @@ class Piece:
     state: str = "pending"
     place: Place = "sealed"
     truncated: bool = False
+    encrypted: bool = False
     flipped: bool = False
     key: str | None = None
     settled_ns: int = 0
+
+    @property
+    def audio(self) -> str:
+        """The name of its file."""
+        return f"{self.name}{ENCRYPTED_SUFFIX if self.encrypted else AUDIO_SUFFIX}"
 
 
 @dataclass(slots=True)
@@ -129,6 +135,7 @@ class Model:
                     return
                 wall_ns = self.clock.wall_ns() - now_ns + self.run_end_ns
                 self.open = Piece(self.clock.boot, self.run_end_ns, first + frames - left, wall_ns)
+                self.open.encrypted = bool(self.settings.seal.recipients)
             fitting = min(left, planned - self.open.frames)
             self.open.frames += fitting
             left -= fitting
@@ -324,8 +331,7 @@ class Model:
     def sets_aside(self, piece: Piece) -> None:
         piece.state, piece.place = "quarantined", "quarantine"
         self.counters["segment_errors_total"] += 1
-        audio, meta = f"{piece.name}.flac", f"{piece.name}.meta"
-        self.quarantined |= {audio: piece.size - piece.meta_size, meta: piece.meta_size}
+        self.quarantined |= {piece.audio: piece.size - piece.meta_size, f"{piece.name}.meta": piece.meta_size}
 
     def trims_quarantine(self) -> None:
         for name in sorted(self.quarantined, key=lambda name: (self.stamps[name], name)):

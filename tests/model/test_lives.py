@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +19,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,12 +32,15 @@ from hypothesis.stateful import (
 
 from agent.inspection import Inspection
 from agent.ledger import Boot, Ledger, Segment
+from agent.settings import Seal
 from agent.sidecar import RECORD_BYTES, read_sidecar
-from agent.spool import Layout, SegmentName
+from agent.spool import AUDIO_SUFFIX, ENCRYPTED_SUFFIX, PART_SUFFIX, Layout, SegmentName
 from agent.timeline import read
 from agent.units import NS_PER_S, Duration, Frames, Size
 from hw.alsa import Block
 from tests.clocks import FakeClock
+from tests.end_to_end.kiosk import decoded
+from tests.keys import PUBLIC, identity
 from tests.model.model import Model, Piece, Stretch
 from tests.recorder.room import RATE, WriterRoom, noise
 from tests.recorder.room import settings as recorder_settings
@@ -45,8 +48,10 @@ from tests.recorder.room import settings as recorder_settings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SEGMENT_S = 3
-SOUND: NDArray[np.int16] = noise(1200)
+SEGMENT_S = {False: 3, True: 12}
+"""Of what is encrypted more than a chunk of 64 KiB goes to the card before a segment's end."""
+
+SOUND: NDArray[np.int16] = noise(2000)
 """What the room sounds like, longer than any life."""
 
 RAM = Path("/dev/shm")  # noqa: S108 (a directory of our own in it)
@@ -87,6 +92,7 @@ class Lives(RuleBasedStateMachine):
         return Usage(self.model.disk - self.model.others - used)
 
     @initialize(
+        encrypting=st.sampled_from(["never", "always", "after a restart"]),
         segments=st.sampled_from([2.1, 3.5, 6]),
         when_full=st.sampled_from(["drop-oldest", "drop-oldest", "stop"]),
         max_age_s=st.sampled_from([0, 90]),
@@ -94,9 +100,17 @@ class Lives(RuleBasedStateMachine):
         quarantine_bytes=st.sampled_from([0, 40_000, 120_000]),
     )
     def begin(
-        self, segments: float, when_full: str, max_age_s: int, keep_uploaded_s: int, quarantine_bytes: int
+        self,
+        encrypting: str,
+        segments: float,
+        when_full: str,
+        max_age_s: int,
+        keep_uploaded_s: int,
+        quarantine_bytes: int,
     ) -> None:
-        short = partial(recorder_settings, self.root, segment_seconds=SEGMENT_S, sync_seconds=0.5)
+        self.encrypting = encrypting
+        self.segment_s = SEGMENT_S[encrypting != "never"]
+        short = partial(recorder_settings, self.root, segment_seconds=self.segment_s, sync_seconds=0.5)
         reserve = short().segment_reserve_bytes
         self.settings = short(
             cap=Size(int(reserve * segments)),
@@ -106,6 +120,9 @@ class Lives(RuleBasedStateMachine):
             keep_uploaded=Duration(keep_uploaded_s),
             quarantine_cap=Size(quarantine_bytes),
         )
+        self.encrypted = replace(self.settings, seal=Seal(recipients=(PUBLIC,)))
+        if encrypting == "always":
+            self.settings = self.encrypted
         self.model = Model(self.settings, self.clock)
         self.layout = Layout(self.root)
         self._start(off=True)
@@ -219,9 +236,10 @@ class Lives(RuleBasedStateMachine):
         for path in paths:
             self.stamp += 1
             os.utime(path, (self.stamp, self.stamp))
-            for suffix in {path.suffix, path.suffix.replace(".part", ".flac")}:
-                self.model.stamps[path.stem + suffix] = self.stamp
-            self.model.stamps[path.name] = self.stamp
+            stem = path.name.partition(".")[0]
+            for name in (path.name, f"{stem}{AUDIO_SUFFIX}", f"{stem}{ENCRYPTED_SUFFIX}"):
+                if name == path.name or path.suffix == PART_SUFFIX:
+                    self.model.stamps[name] = self.stamp
 
     # The card.
 
@@ -243,8 +261,14 @@ class Lives(RuleBasedStateMachine):
         self._reboot(off=off)
         self._start(off=off)
 
-    @rule(off=st.booleans(), torn_bytes=st.sampled_from([0, 0, 1, 3000, 9000, 40_000]), torn_record=st.booleans())
-    def it_is_killed(self, *, off: bool, torn_bytes: int, torn_record: bool) -> None:
+    @rule(
+        heard_s=st.sampled_from([0, 0, 8]),
+        off=st.booleans(),
+        torn_bytes=st.sampled_from([0, 0, 1, 3000, 9000, 40_000]),
+        torn_record=st.booleans(),
+    )
+    def it_is_killed(self, *, heard_s: int, off: bool, torn_bytes: int, torn_record: bool) -> None:
+        self.the_room_is_heard(heard_s)
         self._kill()
         piece = self.model.open
         if piece is not None:
@@ -285,10 +309,10 @@ class Lives(RuleBasedStateMachine):
     @rule(garbled=st.booleans(), off=st.booleans(), set_back=st.booleans())
     def it_is_killed_and_the_ledger_is_lost(self, *, garbled: bool, off: bool, set_back: bool) -> None:
         if set_back:
-            self.the_room_is_heard(SEGMENT_S)
+            self.the_room_is_heard(self.segment_s)
             self.the_wall_clock_jumps(-4000)
             self.the_stream_breaks("overrun")
-            self.the_room_is_heard(SEGMENT_S)
+            self.the_room_is_heard(self.segment_s)
         self.it_ends_in_good_order(off=False)
         self._kill()
         if garbled:
@@ -315,6 +339,8 @@ class Lives(RuleBasedStateMachine):
         self.room.ledger.close()
 
     def _reboot(self, *, off: bool) -> None:
+        if self.encrypting == "after a restart":
+            self.settings = self.model.settings = self.encrypted
         if off:
             self.boots += 1
             self.clock.reboot(f"{self.boots:032x}", off_s=60)
@@ -356,7 +382,8 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def every_file_is_where_it_should_be_and_whole(self) -> None:
         model = self.model
-        sealed = {f"{p.name}{suffix}" for p in model.pieces if p.place == "sealed" for suffix in (".flac", ".meta")}
+        here = [piece for piece in model.pieces if piece.place == "sealed"]
+        sealed = {name for piece in here for name in (piece.audio, f"{piece.name}.meta")}
         assert {path.name for path in self.layout.sealed.iterdir()} == sealed
         assert {path.name: size_of(path) for path in self.layout.quarantine.iterdir()} == model.quarantined
         opened = list(self.layout.open.iterdir())
@@ -420,18 +447,18 @@ class Lives(RuleBasedStateMachine):
         self.model.ends(self.sealed)
         with Ledger(self.layout.ledger, self.clock, read_only=True) as ledger:
             assert ledger.broken_link() is None
-            inspection = Inspection(self.layout, ledger, self.clock, lambda: False, hashing=True)
+            inspection = Inspection(self.layout, ledger, self.clock, lambda: False, hashing=True, keys=[identity()])
             findings = inspection.segments(inspection.expected(), lambda _: None) + inspection.strangers()
         here = [piece for piece in self.model.pieces if piece.place == "sealed"]
         wrong = {
-            ("settled" if piece.state == "damaged" else "hash", f"spool/sealed/{piece.name}.flac")
+            ("settled" if piece.state == "damaged" else "hash", f"spool/sealed/{piece.audio}")
             for piece in here
             if piece.flipped
         }
         assert {(finding.kind, finding.place) for finding in findings} == wrong
         for piece in here:
             if not piece.flipped:
-                samples, _ = soundfile.read(self.layout.audio(piece.name), dtype="int16", always_2d=True)
+                samples = decoded(self.layout.audio(piece.name).read_bytes())
                 assert np.array_equal(samples, SOUND[piece.first : piece.first + piece.frames])
 
 

@@ -17,7 +17,7 @@ from agent.contract.metrics import RecorderState
 from agent.contract.signed import public_key, sign
 from agent.ledger import Boot
 from agent.mailbox import Mailbox
-from agent.recorder import keeper, light
+from agent.recorder import keeper, light, rotation
 from agent.recorder.encryption import Recipients
 from agent.recorder.light import Sign
 from agent.recorder.orders import Hands, Orders
@@ -28,6 +28,7 @@ from agent.settings import Commands, Gpio, Privacy, Settings
 from agent.status import mark_uploading
 from hw.gpio import Light
 from tests.clocks import FakeClock
+from tests.keys import PUBLIC, age_key
 from tests.recorder.room import settings
 from tests.soundcard import eventually
 
@@ -69,6 +70,8 @@ class Room:
         self.vitals = Vitals(microphone="recording", storage="recording")
         self.vitals.boot = Boot(clock.boot, clock.wall_ns() - clock.monotonic_ns(), "synchronised")
         self.hushed = 0
+        self.exposed = ""
+        self.recipients = Recipients(())
         hands = Hands(
             hush=self._hush,
             restart=lambda: None,
@@ -76,8 +79,9 @@ class Room:
             lit=lambda: self.panel.lit,
             erase=lambda _: None,
             erased=lambda _: None,
+            exposed=lambda: self.exposed,
         )
-        self.orders = Orders(self.settings, clock, self.vitals, Recipients(()), self.runtime, hands)
+        self.orders = Orders(self.settings, clock, self.vitals, self.recipients, self.runtime, hands)
         self.panel = Panel(self.settings.gpio, self.runtime, clock, self.orders, self.state, lambda: True)
         self.orders.remember()
         self.panel.open()
@@ -119,7 +123,7 @@ class Room:
         self.pins.pin(BUTTON).drive_low()
         self.pins.pin(BUTTON).drive_high()
 
-    def command(self, verb: str, **args: int) -> dict[str, Any]:
+    def command(self, verb: str, **args: object) -> dict[str, Any]:
         made = compose(verb, args, site="north", device="room-1", now_ns=self.clock.wall_ns(), lifetime_s=300)
         return self.deliver(made["id"], sign("command", made, SEED))
 
@@ -354,3 +358,27 @@ def test_without_pins_the_room_is_recorded_and_the_trouble_told(tmp_path: Path, 
     assert room.vitals.microphone == "muted", "the button works without the light"
     room.die()
     other.close()
+
+
+# Recipients by command, in the same hands.
+
+
+def test_a_command_makes_no_recorder_encrypt_that_would_not_start_so(room: Room) -> None:
+    """What is heard could lie on a disk in plain, beside what is encrypted."""
+    room.exposed = "memory can't be locked (Operation not permitted), and this machine swaps"
+    answer = room.command("rotate-recipients", recipients=[PUBLIC])
+    assert (answer["ok"], answer["error"]) == (False, "failed")
+    assert answer["text"].startswith(f"{room.exposed}: a recorder that encrypts wouldn't start here; ")
+    assert (room.recipients.now, room.orders.rotated_ns) == ((), None)
+    assert not (room.settings.spool.path / rotation.FILE).exists()
+    room.exposed = ""
+    assert room.command("rotate-recipients", recipients=[PUBLIC])["ok"]
+    assert room.recipients.labels == (f"{PUBLIC[:12]}…{PUBLIC[-6:]}",)
+    assert room.orders.rotated_ns == room.clock.wall_ns() // 10**9 * 10**9
+
+
+def test_who_is_revoked_is_so_also_where_memory_can_swap_since(room: Room, tmp_path: Path) -> None:
+    assert room.command("rotate-recipients", recipients=[PUBLIC])["ok"]
+    room.exposed = "memory can't be locked, and this machine swaps"
+    assert room.command("rotate-recipients", recipients=[age_key(tmp_path).public])["ok"]
+    assert len(room.recipients.now) == 1

@@ -20,8 +20,10 @@ import pytest
 import soundfile
 
 from agent.ledger import Boot, ClockState, Gap, Ledger, Segment
+from agent.recorder import erasing
 from agent.recorder.detour import trouble
 from agent.recorder.encryption import Recipients
+from agent.recorder.erasing import Erased, Erasure
 from agent.recorder.homecoming import Homecoming
 from agent.recorder.paths import Paths
 from agent.recorder.retention import Retention
@@ -35,7 +37,7 @@ from agent.recorder.writer import Writer
 from agent.settings import Capture, Settings
 from agent.spool import Layout
 from agent.timeline import read
-from agent.units import Frames, Nanoseconds, Size
+from agent.units import NS_PER_S, Frames, Nanoseconds, Size
 from hw.alsa import Block
 from tests.choices import write_variants
 from tests.clocks import FakeClock
@@ -375,8 +377,8 @@ def test_a_restart_while_memory_is_chosen_loses_nothing_and_begins_there(kiosk: 
     kiosk.start_again()
     kiosk.arrived("off")
     kiosk.hear(6)
+    eventually(lambda: kiosk.in_memory() == 3, "the last one is sealed")
     assert len([segment for segment in kiosk.segments() if segment.present]) == on_card, "not one went to the card"
-    assert kiosk.in_memory() == 3
     kiosk.end()
     kiosk.assert_all_is_there()
     assert {gap.reason for gap in kiosk.gaps()} == {"restart"}
@@ -471,6 +473,62 @@ def test_memory_that_can_not_be_written_although_it_is_chosen_sends_recordings_t
     kiosk.hear(3)
     kiosk.end()
     np.testing.assert_array_equal(kiosk.recorded(), PLAYED[: kiosk.heard_s * RATE])
+
+
+def test_what_is_erased_while_memory_is_chosen_goes_there_first_and_recording_goes_on(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the order forgotten before, a kill in between would bring the recording home."""
+    carry_out, places = erasing.carry_out, list[Path]()
+
+    def noted(root: Root, erasure: Erasure) -> Erased:
+        places.append(root.layout.root)
+        return carry_out(root, erasure)
+
+    monkeypatch.setattr(erasing, "carry_out", noted)
+    kiosk.hear(3)
+    kiosk.choose("off")
+    kiosk.hear(3)
+    with kiosk.ledger() as ledger:
+        now_ns = ledger.now_ns()
+    erasure = Erasure("ab" * 8, now_ns - 3600 * NS_PER_S, now_ns + NS_PER_S, "asked by the patient")
+    kiosk.paths.erasures.order(erasure)
+    kiosk.hear(2)
+    eventually(lambda: erasure.id in kiosk.paths.erasures.done, "it is carried out")
+    assert places == [kiosk.memory.root, kiosk.card.root]
+    erased = {str(segment.name) for segment in kiosk.segments() if segment.state == "erased"}
+    assert not erased & {path.name.partition(".")[0] for path in kiosk.memory.sealed.iterdir()}
+    kiosk.hear(4)
+    kiosk.end()
+    assert {segment.state for segment in kiosk.segments()} == {"erased", "pending"}
+    erased_s = sum(segment.seconds for segment in kiosk.segments() if segment.state == "erased")
+    np.testing.assert_array_equal(kiosk.recorded(), PLAYED[round(erased_s) * RATE : kiosk.heard_s * RATE])
+    kiosk.assert_time_is_told()
+
+
+def test_a_writer_in_memory_that_dies_is_noticed(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever looks after it: then the process ends, and is started again."""
+    take = Turns.take
+
+    def dying(turns: Turns, root: Root, writer: Writer, *between: Callable[[], None]) -> None:
+        if root.layout.root == kiosk.memory.root:
+            raise LookupError("a mistake of ours")
+        take(turns, root, writer, *between)
+
+    monkeypatch.setattr(Turns, "take", dying)
+    kiosk.hear(2)
+    kiosk.choose("off")
+
+    def noticed() -> bool:
+        try:
+            kiosk.paths.watch()
+        except LookupError:
+            return True
+        return False
+
+    eventually(noticed, "the main thread hears of it")
+    with pytest.raises(LookupError, match="a mistake of ours"):
+        kiosk.end()
 
 
 def test_a_full_spool_that_stops_is_gone_round_by_choice(tmp_path: Path) -> None:

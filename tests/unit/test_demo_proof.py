@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from agent.contract import age
 from agent.demo.bucket import Bucket, Stored
 from agent.demo.proof import Proof, prove, where
 from agent.errors import KioskError
 from agent.ledger import Segment
 from agent.spool import Layout
 from hw.speech import speech_like
+from tests.keys import PUBLIC, identity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,8 +82,9 @@ class Recorded:
         self.shelf.contents[f"demo/room-1/{number}.flac"] = content
         return segment
 
-    def prove(self, *, known: bool = True) -> Proof:
-        return prove(self.segments, self.shelf, self.layout, PLAYED if known else None, self.into)
+    def prove(self, *, known: bool = True, identities: Sequence[age.Identity] = ()) -> Proof:
+        played = PLAYED if known else None
+        return prove(self.segments, self.shelf, self.layout, played, self.into, identities)
 
 
 @pytest.fixture
@@ -161,3 +166,19 @@ def test_sound_is_found_only_at_whole_frames() -> None:
     assert where(stereo[500:3000], stereo) == 500
     shifted = stereo.reshape(-1)[1001:6001].reshape(-1, 2)
     assert where(shifted, stereo) is None
+
+
+def test_where_it_should_be_encrypted_nothing_else_counts(recorded: Recorded) -> None:
+    segment = recorded.add(PLAYED[:20_000])
+    (key,) = recorded.shelf.contents
+    assert recorded.prove(identities=[identity()]).faults == (f"{key}: isn't encrypted",)
+    file = io.BytesIO()
+    age.encrypt(io.BytesIO(recorded.shelf.contents[key]), file, [age.recipient(PUBLIC)])
+    recorded.shelf.contents[key] = file.getvalue()
+    recorded.segments[0] = replace(segment, sha256=hashlib.sha256(file.getvalue()).hexdigest())
+    assert recorded.prove(identities=[identity()]).faults == ()
+    _, other = age.key_pair()
+    file = io.BytesIO()
+    age.encrypt(io.BytesIO(b"fLaC"), file, [age.recipient(other)])
+    recorded.shelf.contents[key] = file.getvalue()
+    assert "isn't encrypted to this key" in recorded.prove(identities=[identity()]).faults[0]
