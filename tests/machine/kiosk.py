@@ -170,17 +170,16 @@ class Kiosk:
     def property(self, unit: str, name: str) -> str:
         return self.guest.run(f"systemctl show --property={name} --value {unit}").strip()
 
-    def cut_power(self, *, then: str) -> datetime:
-        """From one moment to the next, and start it again with a configuration. When it was, by the guest's clock: a
-        moment later rather than sooner.
-        """
-        self.guest.run(f"cp {then} /etc/kiosk-recorder/config.toml; sync -f /etc/kiosk-recorder")
+    def configure(self, configuration: str) -> None:
+        """What it's going to be from its next start on, durably."""
+        self.guest.run(f"cp {configuration} /etc/kiosk-recorder/config.toml; sync /etc/kiosk-recorder/config.toml")
+
+    def cut_power(self) -> datetime:
+        """From one moment to the next. When that was, by the guest's clock: rather a moment later than sooner."""
         asked = time.monotonic()
         now = self.now()
         self.guest.cut_power()
-        at = now + timedelta(seconds=time.monotonic() - asked)
-        self.guest.boot()
-        return at
+        return now + timedelta(seconds=time.monotonic() - asked)
 
 
 def install_into(root: Path, release: Release, *options: str) -> None:
