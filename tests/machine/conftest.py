@@ -27,30 +27,30 @@ _NEEDED: Final = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "age
 
 
 @pytest.fixture(scope="session")
-def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that guest and host both see. Skips where no machine can be emulated."""
+def stick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a technician brings along. Skips where no machine can be emulated."""
     if missing := [program for program in _NEEDED if shutil.which(program) is None]:
         pytest.skip(f"no machine can be emulated here: {', '.join(missing)} is missing")
     if os.geteuid() != 0:
         pytest.skip("no machine can be emulated here: only root can make its disk")
-    return tmp_path_factory.mktemp("share")
+    return tmp_path_factory.mktemp("stick")
 
 
 @pytest.fixture(scope="session")
-def release(share: Path) -> Release:
+def release(stick: Path) -> Release:
     """This project, to be installed."""
-    return this_release(share / "release")
+    return this_release(stick / "release")
 
 
 @pytest.fixture(scope="session")
-def newer(share: Path) -> Release:
+def newer(stick: Path) -> Release:
     """One to upgrade to. It doesn't live."""
-    return broken_release(share / "newer")
+    return broken_release(stick / "newer")
 
 
 @pytest.fixture(scope="session")
 def kiosk_of_the_session(
-    share: Path,
+    stick: Path,
     release: Release,
     newer: Release,
     s3_store: S3Store,  # noqa: F811
@@ -64,11 +64,11 @@ def kiosk_of_the_session(
     image = kept_image()
     disk = tmp_path_factory.mktemp("disk") / "disk.img"
     subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
-    noise = make_noise(share, _NOISE_S)
-    with mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker, Guest(image, share, disk) as guest:
+    noise = make_noise(stick, _NOISE_S)
+    with mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker, Guest(image, disk) as guest:
         kiosk = Kiosk(guest, Arrivals(s3_store.bucket(), _age_key(tmp_path_factory.mktemp("key"))), broker, noise)
         with mounted(disk) as root:
-            kiosk.prepare(root, release, s3_store.kiosk)
+            kiosk.prepare(root, stick, release, s3_store.kiosk)
             install_into(root, newer, "--upgrade")
             install_into(root, newer, "--rollback")
         guest.boot()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from tests.machine.agent import Done
 from tests.machine.arrivals import Arrivals
-from tests.machine.guest import HOST, SHARE, Guest
+from tests.machine.guest import HOST, Guest
 from tests.machine.release import Release
 from tests.machine.sound import NOISE, RATE, Sound
 from tests.servers import Broker, Key
@@ -22,6 +23,7 @@ COURIER: Final = "kiosk-courier.service"
 SPOOL: Final = "/var/lib/kiosk-recorder"
 CARD: Final = "KioskMic"
 
+STICK: Final = "/root/stick"
 PLAIN: Final = "/root/plain.toml"
 SEALED: Final = "/root/sealed.toml"
 """Two configurations that differ in whether recordings are encrypted."""
@@ -77,8 +79,12 @@ class Kiosk:
     broker: Broker
     noise: Sound
 
-    def prepare(self, root: Path, release: Release, key: Key) -> None:
-        """Make a kiosk of a machine's disk, which is mounted at `root`. It doesn't encrypt."""
+    def prepare(self, root: Path, stick: Path, release: Release, key: Key) -> None:
+        """Make a kiosk of a machine's disk, which is mounted at `root`. It doesn't encrypt.
+
+        The disk gets what is on the `stick`, too: releases, and the noise.
+        """
+        shutil.copytree(stick, root / STICK.lstrip("/"), copy_function=shutil.copy)
         bucket = self.arrivals.bucket
         ports = {"store": bucket.store.port, "broker": self.broker.port}
         for name, port in ports.items():
@@ -96,14 +102,15 @@ class Kiosk:
 
     def install(self, release: Release, *options: str) -> Done:
         """What became of `install.sh` in the guest, from the stick."""
-        place = f"{SHARE}/{release.directory.name}"
+        place = f"{STICK}/{release.directory.name}"
         offline = ["--offline", "--wheelhouse", f"{place}/wheels"]
         done = self.guest.attempt(" ".join([f"{place}/install.sh", *offline, *options]), 900)
         return Done(done.status, done.output + done.error, "")
 
     def until_it_records(self) -> None:
         """Until both services say that they are ready, and sound is taken from the card."""
-        self.guest.until(f"systemctl is-active {RECORDER} {COURIER}", 600)
+        # Of several units it takes one that is active for a success.
+        self.guest.until(f"systemctl is-active {RECORDER} && systemctl is-active {COURIER}", 600)
         self.guest.until(f"grep -q RUNNING /proc/asound/{CARD}/pcm1c/sub0/status")
 
     def told(self, command: str) -> Any:  # noqa: ANN401 (what JSON holds)
@@ -156,7 +163,7 @@ class Kiosk:
         limit = "" if seconds is None else f"--samples={round(seconds * RATE)}"
         self.guest.run(
             f"systemctl reset-failed {_SPEAKER} 2>/dev/null; systemd-run --quiet --unit={_SPEAKER} "
-            f"aplay --quiet --device=hw:CARD={CARD},DEV=0 --buffer-time=4000000 {limit} {SHARE}/{NOISE}"
+            f"aplay --quiet --device=hw:CARD={CARD},DEV=0 --buffer-time=4000000 {limit} {STICK}/{NOISE}"
         )
 
     def now(self) -> datetime:

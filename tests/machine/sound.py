@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 RATE: Final = 16000
 NOISE: Final = "noise.wav"
-"""In the directory that guest and host share."""
+"""On the stick that comes with the kiosk."""
 
 Sound = NDArray[np.int16]
 
