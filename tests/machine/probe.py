@@ -47,7 +47,7 @@ print(json.dumps({{name: outcome(attempt) for name, attempt in ATTEMPTS.items()}
 
 def tried(kiosk: Kiosk, unit: str) -> dict[str, str]:
     """What became of each attempt: "done", or the error's class."""
-    program = _PROGRAM.format(spool=SPOOL, host=HOST, port=kiosk.bucket.store.port)
+    program = _PROGRAM.format(spool=SPOOL, host=HOST, port=kiosk.arrivals.bucket.store.port)
     kiosk.guest.run(f"cat >/usr/local/lib/probe.py <<'END'\n{program}\nEND")
     # Everything of the unit holds but what it runs, and how systemd knows that it's well.
     kiosk.guest.run(

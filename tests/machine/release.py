@@ -35,6 +35,15 @@ def this_release(directory: Path) -> Release:
     return _built(directory)
 
 
+def broken_release(directory: Path) -> Release:
+    """A newer one that installs, understands every configuration, and whose recorder ends as soon as it begins."""
+    _copy(directory)
+    version = directory / "agent/__init__.py"
+    version.write_text(version.read_text().replace('__version__ = "', '__version__ = "9.'))
+    (directory / "agent/recorder/__main__.py").write_text("raise SystemExit('this release is broken')\n")
+    return _built(directory)
+
+
 def _copy(directory: Path) -> None:
     directory.mkdir()
     for name in _PARTS:
