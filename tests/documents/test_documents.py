@@ -17,9 +17,9 @@ from tests.documents.scene import Scene, scene
 from tests.servers import S3Store, mosquitto, s3_store  # noqa: F401
 
 NOT_RUN: Final = {
-    r"\./install\.sh": "changes this machine; tests/install runs it on layers over it",
+    r"\S*/install\.sh": "changes this machine; tests/install runs it on layers over it",
     r"install -D": "writes into this machine's /etc; tests/install types it on a layer over it",
-    r"(systemctl|journalctl|timedatectl)": "needs a systemd that runs; tests/machine has one",
+    r"(systemctl|journalctl|timedatectl)": "needs a systemd that runs",
     r"alsamixer": "needs a sound card and a person",
     r"age-keygen": "is of a package that tests don't need; pyrage makes the scene's keys",
     r"printf .*broker\.example": "writes down a broker that isn't here",
@@ -80,7 +80,7 @@ def test_what_can_not_be_run_here_has_the_options_it_is_given(room: Scene, comma
     verbs = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]+", word)]
     if words[:2] == ["./install.sh", "try"]:
         words = ["kiosk-recorder", *words[1:]]
-    if words[0] == "./install.sh":
+    if words[0].endswith("/install.sh"):
         known = subprocess.run([ROOT / "install.sh", "--help"], capture_output=True, text=True, check=True).stdout
     elif words[0].startswith("kiosk-"):
         asked = room.type(f"{words[0]} {' '.join(verbs)} --help")
