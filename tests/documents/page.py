@@ -14,8 +14,8 @@ PAGES = ("PROVISIONING", "DEPLOYMENT", "PRODUCTION", "CHECKLIST", "TROUBLESHOOTI
 """Those whose every command is run."""
 
 PROGRAMS = {
-    "./install.sh", "/opt/kiosk-recorder/current/install.sh", "age-keygen", "alsamixer", "df", "journalctl", "kiosk-fleet",
-    "kiosk-recorder", "mosquitto_sub", "systemctl", "timedatectl",
+    "./install.sh", "/opt/kiosk-recorder/current/install.sh", "age-keygen", "alsamixer", "df", "journalctl",
+    "kiosk-fleet", "kiosk-recorder", "mosquitto_sub", "systemctl", "timedatectl",
 }  # fmt: skip
 """Words with which a command in running text begins; a lone word only names its program."""
 
