@@ -169,7 +169,7 @@ take_in() {
 put_in_place() {
     local name=${1##*/}
     case $name in
-        environment) put_file "$1" "$ETC/environment" 0640 root:kiosk ;;
+        environment) put_file "$1" "$ETC/environment" 0600 root:root ;;
         *.nmconnection) put_file "$1" "/etc/NetworkManager/system-connections/$name" 0600 root:root ;;
         *) put_file "$1" "$ETC/$name" 0600 kiosk-courier:kiosk ;;
     esac

@@ -142,7 +142,7 @@ write_settings() {
         put_file "$NEW_CONFIG" "$ETC/config.toml" 0640 root:kiosk
     fi
     # A technician's from the first day on: it's never replaced.
-    [[ -f $(at "$ETC/environment") ]] || put_file "$ROOT/environment.example" "$ETC/environment" 0640 root:kiosk
+    [[ -f $(at "$ETC/environment") ]] || put_file "$ROOT/environment.example" "$ETC/environment" 0600 root:root
 }
 
 # Usage: make_key VERSION — this kiosk's own key, made where it stays, and what the admin believes it by. An image has

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,10 +46,9 @@ class _Range(ctypes.Structure):
     _fields_ = (("begin", ctypes.c_size_t), ("length", ctypes.c_size_t))
 
 
-@pytest.fixture
-def swap(tmp_path: Path) -> Iterator[Path]:
-    """A swap file that is in use."""
-    file = tmp_path / "swap"
+@contextmanager
+def swapping(file: Path) -> Iterator[None]:
+    """With a swap file of its own, at `file`, in use. Skips where there can be none."""
     file.touch(0o600)
     with file.open("wb") as empty:
         # Swap can't have holes.
@@ -63,7 +63,7 @@ def swap(tmp_path: Path) -> Iterator[Path]:
         if done.returncode:
             pytest.skip(f"no swap can be made here: {done.stderr.strip()}")
     try:
-        yield file
+        yield
     finally:
         subprocess.run(["swapoff", str(file)], check=True)
 
@@ -104,6 +104,23 @@ def in_swap(file: Path) -> list[str]:
         os.close(descriptor)
 
 
+@pytest.fixture
+def swap(tmp_path: Path) -> Iterator[Path]:
+    """A swap file in use, on a machine where sound was found in another: of a process that locked nothing."""
+    sounding, tried, file = (tmp_path / name for name in ("sound", "tried", "swap"))
+    sounding.write_bytes(np.tile(sound(), 8).tobytes())
+    command = [sys.executable, "-c", _HOLDS_SOUND, str(sounding)]
+    with swapping(tried), subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        page_out(holder.pid)
+        if swapped_bytes(holder.pid) == 0:
+            pytest.skip("this kernel pages nothing out on demand")
+        assert any("samples" in finding for finding in in_swap(tried))
+    with swapping(file):
+        yield file
+
+
 @pytest.mark.timeout(240)
 def test_sound_of_an_encrypting_recorder_never_reaches_swap(tmp_path: Path, soundcard: Soundcard, swap: Path) -> None:
     settings = Settings(
@@ -120,17 +137,3 @@ def test_sound_of_an_encrypting_recorder_never_reaches_swap(tmp_path: Path, soun
             page_out(recorder.pid)
         assert swapped_bytes(recorder.pid) == 0
         assert in_swap(swap) == []
-
-
-@pytest.mark.timeout(240)
-def test_sound_of_a_process_that_locks_nothing_is_found_there(tmp_path: Path, swap: Path) -> None:
-    file = tmp_path / "sound"
-    file.write_bytes(np.tile(sound(), 8).tobytes())
-    command = [sys.executable, "-c", _HOLDS_SOUND, str(file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        page_out(holder.pid)
-        if swapped_bytes(holder.pid) == 0:
-            pytest.skip("this kernel pages nothing out on demand")
-        assert any("samples" in finding for finding in in_swap(swap))
