@@ -36,7 +36,7 @@ def test_a_unit_is_exposed_by_no_more_than_a_tenth(systemd_analyze: str, unit: s
     assert judged.returncode == 0, judged.stdout
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", sorted(path.name for path in SYSTEM.glob("*.service")))
 def test_systemd_understands_every_line(systemd_analyze: str, unit: str) -> None:
     said = subprocess.run([systemd_analyze, "verify", SYSTEM / unit], capture_output=True, text=True, check=False)
     # The release that it runs isn't installed here.
