@@ -6,6 +6,7 @@ anything else is refused there, and told of. Nothing is remembered: what is gone
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,8 @@ from fleet.verifying import enrolments
 
 Fate = Literal["present", "removed", "absent", "refused"]
 _OWN_NAME: Final = 2
+_PLACE: Final = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+")
+"""Of a recording below its device's prefix. Whole: a key that goes up and down again isn't of this device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +119,14 @@ def _named(store: Store, tombstone: Tombstone, grave: Grave) -> Iterator[Grave]:
     for run, seq, key in tombstone.segments:
         if key is None:
             continue
-        told = recording_of(key)
-        if not key.startswith(own) or told is None or told[:2] != (run, seq):
+        if not _is_own(key, own, run, seq):
             yield replace(grave, key=key, why="the tombstone names what isn't this recording of this device")
             continue
         there = any(found.key == key for found in store.walk(key))
         yield replace(grave, key=key, fate="present" if there else "absent", why=tombstone.why)
+
+
+def _is_own(key: str, own: str, run: str, seq: int) -> bool:
+    told = recording_of(key)
+    placed = key.startswith(own) and _PLACE.fullmatch(key.removeprefix(own)) is not None
+    return placed and told is not None and told[:2] == (run, seq)

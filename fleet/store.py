@@ -59,7 +59,7 @@ def open_store(place: str, endpoint_url: str = "", region: str = "") -> Store:
 
 
 class Folder:
-    """A directory that a kiosk filled."""
+    """A directory that a kiosk filled. A key that would lead elsewhere is refused: KioskError."""
 
     prefix = ""
 
@@ -69,27 +69,28 @@ class Folder:
     def walk(self, prefix: str) -> Iterator[Found]:
         # From the deepest directory that the prefix names.
         start = prefix.rpartition("/")[0]
+        self._path(start)
         for found in self._below(start):
             if found.key.startswith(prefix):
                 yield found
 
     def below(self, prefix: str) -> list[str]:
         try:
-            with os.scandir(self._root / prefix) as entries:
+            with os.scandir(self._path(prefix.rstrip("/"))) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
         except FileNotFoundError:
             return []
 
     def read(self, key: str, most: int) -> bytes:
         try:
-            with (self._root / key).open("rb") as file:
+            with self._path(key).open("rb") as file:
                 return file.read(most)
         except OSError as error:
             raise _told(self._root / key, error) from error
 
     def sha256(self, key: str) -> str:
         try:
-            with (self._root / key).open("rb") as file:
+            with self._path(key).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return ""
@@ -100,12 +101,18 @@ class Folder:
         return None
 
     def remove(self, key: str) -> None:
-        path = self._root / key
+        path = self._path(key)
         try:
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)
         except OSError as error:
             raise _told(path, error) from error
+
+    def _path(self, key: str) -> Path:
+        """Where it lies. In a bucket these parts are names like others; here they'd be ways."""
+        if key and not {"", ".", ".."}.isdisjoint(key.split("/")):
+            raise KioskError("read store", place=f"{self._root}, {key!r}", cause="no object is called so")
+        return self._root / key
 
     def _below(self, directory: str) -> Iterator[Found]:
         try:
