@@ -24,6 +24,9 @@ class Store(Protocol):
     def walk(self, prefix: str) -> Iterator[Found]:
         """Every object whose key begins so, in the order of the keys, a page at a time."""
 
+    def everything(self, prefix: str) -> Iterator[str]:
+        """Every key that begins so of which the store holds anything, be it an old version behind a mark of removal."""
+
     def below(self, prefix: str) -> list[str]:
         """The names directly below a prefix under which there is more; of `prefix` with a slash at its end."""
 
@@ -36,10 +39,11 @@ class Store(Protocol):
     def attested(self, key: str) -> str | None:
         """The digest that the store itself keeps of what it holds; None when it keeps none."""
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str, *, bypass_governance: bool = False) -> None:
         """Remove an object for ever, every version of it. One that isn't there is no error.
 
-        Raises KioskError when the store refuses: these credentials may not, or it is locked.
+        With `bypass_governance` a lock in that mode doesn't count. Raises KioskError when the store refuses: these
+        credentials may not, or it is locked.
         """
 
 
@@ -74,6 +78,9 @@ class Folder:
             if found.key.startswith(prefix):
                 yield found
 
+    def everything(self, prefix: str) -> Iterator[str]:
+        return (found.key for found in self.walk(prefix))
+
     def below(self, prefix: str) -> list[str]:
         try:
             with os.scandir(self._path(prefix.rstrip("/"))) as entries:
@@ -100,7 +107,7 @@ class Folder:
     def attested(self, key: str) -> str | None:  # noqa: ARG002 (a store's)
         return None
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str, *, bypass_governance: bool = False) -> None:  # noqa: ARG002 (a store's)
         path = self._path(key)
         try:
             path.unlink(missing_ok=True)

@@ -188,14 +188,52 @@ def test_another_devices_tombstone_and_a_forged_one_count_for_nothing(shelf: She
 
 
 def test_in_a_bucket_that_keeps_old_versions_all_of_them_go(shelf: Shelf) -> None:
+    """Those from before it did, too, and those that lie hidden behind a mark of removal."""
     with closing(shelf.bucket.store.client()) as client:
         client.put_bucket_versioning(Bucket=shelf.bucket.name, VersioningConfiguration={"Status": "Enabled"})
+        client.put_object(Bucket=shelf.bucket.name, Key=key(1), Body=b"second")
         client.put_object(Bucket=shelf.bucket.name, Key=key(7), Body=b"first")
         client.put_object(Bucket=shelf.bucket.name, Key=key(7), Body=b"second")
-        shelf.bury((RUN, 7, key(7)))
-        assert shelf.apply("--yes").returncode == 0
-        left = client.list_object_versions(Bucket=shelf.bucket.name, Prefix=key(7))
-    assert [*left.get("Versions", []), *left.get("DeleteMarkers", [])] == []
+        client.delete_object(Bucket=shelf.bucket.name, Key=key(7))
+        client.delete_object(Bucket=shelf.bucket.name, Key=key(2))
+        shelf.bury(*((RUN, seq, key(seq)) for seq in (1, 2, 3, 7)))
+        done = shelf.apply("--yes", "--json")
+        assert [grave["fate"] for grave in json.loads(done.stdout)] == ["removed"] * 4
+        left = client.list_object_versions(Bucket=shelf.bucket.name, Prefix="clinic/north/room-12/2026")
+    assert {each["Key"] for each in left["Versions"]} == {key(0)}
+    assert "DeleteMarkers" not in left
+
+
+def test_what_a_lock_protects_waits_unless_one_may_and_means_to_go_round_it(shelf: Shelf) -> None:
+    shelf.bucket = Bucket(shelf.bucket.store, f"{shelf.bucket.name}-locked")
+    with closing(shelf.bucket.store.client()) as client:
+        client.create_bucket(Bucket=shelf.bucket.name, ObjectLockEnabledForBucket=True)
+        lock = json.loads((ROOT / "fleet" / "access" / "object-lock.json").read_text())
+        client.put_object_lock_configuration(Bucket=shelf.bucket.name, ObjectLockConfiguration=lock)
+    shelf.put(key(1), b"sound")
+    shelf.put(key(2), b"sound")
+    shelf.bury((RUN, 1, key(1)))
+    refused = shelf.apply("--yes", "--json")
+    (grave,) = json.loads(refused.stdout)
+    assert (refused.returncode, grave["fate"], "--bypass-governance" in grave["why"]) == (1, "refused", True)
+    assert shelf.there() == {key(1), key(2)}
+    done = shelf.apply("--yes", "--bypass-governance")
+    assert done.returncode == 0, done.stdout
+    assert shelf.there() == {key(2)}
+
+
+def test_copies_go_too_whatever_key_the_tombstone_knows(shelf: Shelf) -> None:
+    """After a lost ledger a recording may be uploaded again, and the kiosk knows one of its keys or none."""
+    again = [key(seq).replace("/20260921T", "/20260920T").replace("/09/21/", "/09/20/") for seq in (1, 2)]
+    for each in again:
+        shelf.put(each, b"sound")
+    before = shelf.there()
+    shelf.bury((RUN, 1, key(1)), (RUN, 2, None), (RUN, 8, None))
+    done = shelf.apply("--yes", "--json")
+    gone = {key(1), key(2), *again}
+    assert {grave["key"] for grave in json.loads(done.stdout)} == gone
+    assert before >= gone
+    assert shelf.there() == before - gone
 
 
 def test_a_place_that_is_none_is_told_of(tmp_path: Path) -> None:
