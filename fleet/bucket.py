@@ -55,8 +55,11 @@ class Bucket:
         return digest.hexdigest()
 
     def attested(self, key: str) -> str | None:
-        with self._bucket.told(key):
-            answer = self._client.head_object(Bucket=self._bucket.name, Key=key, ChecksumMode="ENABLED")
+        try:
+            with self._bucket.told(key):
+                answer = self._client.head_object(Bucket=self._bucket.name, Key=key, ChecksumMode="ENABLED")
+        except Missing:
+            return ""
         told = answer.get("ChecksumSHA256", "")
         try:
             digest = base64.b64decode(told, validate=True)

@@ -37,7 +37,7 @@ class Store(Protocol):
         """Hex digest of an object that is read for it; "" when it isn't there any more."""
 
     def attested(self, key: str) -> str | None:
-        """The digest that the store itself keeps of what it holds; None when it keeps none."""
+        """The digest that the store itself keeps; None when it keeps none, "" when the object isn't there any more."""
 
     def remove(self, key: str, *, bypass_governance: bool = False) -> None:
         """Remove an object for ever, every version of it. One that isn't there is no error.
