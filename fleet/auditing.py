@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD, KioskError
 from agent.terminal import complain, counted, say_json_list
@@ -13,6 +14,8 @@ from fleet.heads import Heads, read
 from fleet.progress import Progress
 from fleet.store import Store
 from fleet.verifying import How, enrolments, strangers, verify
+
+_WRITTEN: Final = "`kiosk-fleet heads` writes such files"
 
 
 class Audit:
@@ -60,13 +63,20 @@ class Audit:
 
     def _learn(self, heads: Heads) -> None:
         for path in self._heads:
+            good = bad = 0
             try:
-                with path.open() as lines:
-                    for seen in read(lines, str(path)):
-                        heads.add(seen, self._known.get((seen.site, seen.device), ()))
-            except (OSError, UnicodeDecodeError) as error:
-                raise KioskError(
-                    "read heads", place=str(path), cause=str(error), hint="name a file of heads"
-                ) from error
+                with path.open(errors="replace") as lines:
+                    for seen in read(lines):
+                        if seen is None:
+                            bad += 1
+                        else:
+                            good += 1
+                            heads.add(seen, self._known.get((seen.site, seen.device), ()))
+            except OSError as error:
+                raise KioskError("read heads", place=str(path), cause=str(error), hint=_WRITTEN) from error
+            if bad and not good:
+                raise KioskError("read heads", place=str(path), cause="there is no head in it", hint=_WRITTEN)
+            if bad:
+                complain(f"{path}: {counted(bad, 'line')} can't be read and don't count\n  → {_WRITTEN}")
         if heads.unsigned:
             complain(f"{counted(heads.unsigned, 'head')} without a signature: they don't count")

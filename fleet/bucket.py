@@ -6,13 +6,16 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from agent.contract import bucket
 from agent.contract.bucket import Found, Missing
 
 _BLOCK: Final = 1 << 18
-_REMOVING: Final = "these credentials need s3:ListBucketVersions and s3:DeleteObjectVersion; a locked object waits"
+_REMOVING: Final = (
+    "these credentials need s3:ListBucketVersions and s3:DeleteObjectVersion; what is locked "
+    "waits, or takes --bypass-governance"
+)
 
 
 class Bucket:
@@ -52,8 +55,11 @@ class Bucket:
         return digest.hexdigest()
 
     def attested(self, key: str) -> str | None:
-        with self._bucket.told(key):
-            answer = self._client.head_object(Bucket=self._bucket.name, Key=key, ChecksumMode="ENABLED")
+        try:
+            with self._bucket.told(key):
+                answer = self._client.head_object(Bucket=self._bucket.name, Key=key, ChecksumMode="ENABLED")
+        except Missing:
+            return ""
         told = answer.get("ChecksumSHA256", "")
         try:
             digest = base64.b64decode(told, validate=True)
@@ -62,20 +68,33 @@ class Bucket:
         # A checksum of checksums, of an object that came in parts, is another thing.
         return digest.hex() if len(digest) == hashlib.sha256().digest_size else None
 
-    def remove(self, key: str) -> None:
+    def everything(self, prefix: str) -> Iterator[str]:
+        last = ""
+        with self._bucket.told(prefix, "read store", _REMOVING):
+            for page in self._client.get_paginator("list_object_versions").paginate(
+                Bucket=self._bucket.name, Prefix=prefix
+            ):
+                for each in page.get("Versions", []):
+                    if each["Key"] != last:
+                        last = each["Key"]
+                        yield last
+
+    def remove(self, key: str, *, bypass_governance: bool = False) -> None:
+        # Not at all where it isn't meant: a store may refuse the mere word.
+        how: dict[str, Any] = {"BypassGovernanceRetention": True} if bypass_governance else {}
         with self._bucket.told(key, "remove object", _REMOVING):
-            versions = self._versions(key)
-            for version in versions:
-                self._client.delete_object(Bucket=self._bucket.name, Key=key, VersionId=version)
-            if not versions:
-                self._client.delete_object(Bucket=self._bucket.name, Key=key)
+            for version in self._versions(key):
+                self._client.delete_object(Bucket=self._bucket.name, Key=key, VersionId=version, **how)
 
     def _versions(self, key: str) -> list[str]:
-        """Of an object in a bucket that keeps old ones: a plain removal would only hide it. Marks of removal count."""
+        """All of an object, marks of removal too. "null" is what lay there before the bucket kept versions.
+
+        By its version alone a thing is removed: a plain removal would only hide it.
+        """
         pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket.name, Prefix=key)
         return [
             each["VersionId"]
             for page in pages
             for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-            if each["Key"] == key and each["VersionId"] != "null"
+            if each["Key"] == key
         ]

@@ -57,8 +57,6 @@ class Epoch:
     """When the last manifest was made up to which everything is told; "" when even the first one is missing."""
     spans: list[Span] = field(default_factory=list)
     """Times of which everything is told."""
-    promised: int = 0
-    """Up to which entry the journal itself says that the store had manifests."""
     heads: Iterator[tuple[int, str, str]] = field(default_factory=lambda: iter(()))
     head: tuple[int, str, str] | None = None
 
@@ -77,6 +75,8 @@ class Chain:
         self._heads = heads
         self._prefix = custody_prefix(store.prefix, site, device)
         self.epochs: dict[str, Epoch] = {}
+        self._promised: dict[str, int] = {}
+        """By epoch up to which entry a journal itself says that the store had manifests, be it there or not."""
         self.manifests = 0
 
     def follow(self) -> None:
@@ -177,9 +177,8 @@ class Chain:
         try:
             if kind == "manifest":
                 # Of this ledger, or of an earlier one whose last manifests came late.
-                told = self.epochs.get(body["epoch"])
-                if told is not None:
-                    told.promised = max(told.promised, int(body["last"]))
+                name = str(body["epoch"])
+                self._promised[name] = max(self._promised.get(name, 0), int(body["last"]))
             else:
                 self._evidence.learn(epoch.name, kind, body)
         except _MISREAD as error:
@@ -215,7 +214,7 @@ class Chain:
 
     def _judge_heads(self) -> None:
         """What the journal or a head says was in the store must be there."""
-        promised = {name: (epoch.promised, "") for name, epoch in self.epochs.items()}
+        promised = {name: (seq, "") for name, seq in self._promised.items()}
         for name, (seq, said) in self._heads.manifested(self._name).items():
             if seq > promised.get(name, (0, ""))[0]:
                 promised[name] = (seq, said)

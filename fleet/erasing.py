@@ -6,8 +6,9 @@ anything else is refused there, and told of. Nothing is remembered: what is gone
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +24,8 @@ from fleet.verifying import enrolments
 
 Fate = Literal["present", "removed", "absent", "refused"]
 _OWN_NAME: Final = 2
+_PLACE: Final = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+")
+"""Of a recording below its device's prefix. Whole: a key that goes up and down again isn't of this device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +48,18 @@ def graves(store: Store, device: str, enrolled: Iterable[Path] | None) -> Iterat
     known = None if enrolled is None else enrolments(enrolled)
     for site, name in _devices(store, device):
         keys = None if known is None else known.get((site, name), set())
-        prefix = custody_prefix(store.prefix, site, name)
-        for found in store.walk(f"{prefix}erase-"):
-            if not tombstone_id(found.key.removeprefix(prefix)):
-                continue
-            grave = Grave(f"{site}/{name}", found.key, "", "refused", "")
-            try:
-                tombstone = _read(store.read(found.key, LONGEST_BYTES["tombstone"] + 1), keys)
-            except (Refused, ValueError) as error:
-                yield replace(grave, why=str(error))
-                continue
-            if (tombstone.site, tombstone.device, prefix + tombstone.name) != (site, name, found.key):
-                yield replace(grave, why=f"it is {tombstone.site}/{tombstone.device}'s {tombstone.name}")
-                continue
-            yield from _named(store, tombstone, grave)
+        named: dict[tuple[str, int], Grave] = {}
+        for grave in _told(store, site, name, keys, named):
+            yield replace(grave, fate="refused")
+        yield from _there(store, device_prefix(store.prefix, site, name) + "/", named)
 
 
-def removed(store: Store, grave: Grave) -> Grave:
+def removed(store: Store, grave: Grave, *, bypass_governance: bool = False) -> Grave:
     """What became of it. A store that refuses is told of with it."""
     if grave.fate != "present":
         return grave
     try:
-        store.remove(grave.key)
+        store.remove(grave.key, bypass_governance=bypass_governance)
     except KioskError as error:
         return replace(grave, fate="refused", why=str(error))
     return replace(grave, fate="removed")
@@ -111,14 +104,55 @@ def _read(payload: bytes, keys: Collection[str] | None) -> Tombstone:
     return Tombstone.read(parsed(text))
 
 
-def _named(store: Store, tombstone: Tombstone, grave: Grave) -> Iterator[Grave]:
-    own = device_prefix(store.prefix, tombstone.site, tombstone.device) + "/"
-    for run, seq, key in tombstone.segments:
-        if key is None:
+def _told(
+    store: Store,
+    site: str,
+    device: str,
+    keys: Collection[str] | None,
+    named: dict[tuple[str, int], Grave],
+) -> Iterator[Grave]:
+    """Fill `named` with what the device's tombstones name, by run and number; yields what is refused of them."""
+    prefix = custody_prefix(store.prefix, site, device)
+    own = device_prefix(store.prefix, site, device) + "/"
+    for found in store.walk(f"{prefix}erase-"):
+        if not tombstone_id(found.key.removeprefix(prefix)):
             continue
-        told = recording_of(key)
-        if not key.startswith(own) or told is None or told[:2] != (run, seq):
-            yield replace(grave, key=key, why="the tombstone names what isn't this recording of this device")
+        grave = Grave(f"{site}/{device}", found.key, "", "absent", "")
+        try:
+            tombstone = _read(store.read(found.key, LONGEST_BYTES["tombstone"] + 1), keys)
+        except (Refused, ValueError) as error:
+            yield replace(grave, why=str(error))
             continue
-        there = any(found.key == key for found in store.walk(key))
-        yield replace(grave, key=key, fate="present" if there else "absent", why=tombstone.why)
+        if (tombstone.site, tombstone.device, prefix + tombstone.name) != (site, device, found.key):
+            yield replace(grave, why=f"it is {tombstone.site}/{tombstone.device}'s {tombstone.name}")
+            continue
+        for run, seq, key in tombstone.segments:
+            if key is not None and _recording_below(own, key) != (run, seq):
+                yield replace(grave, key=key, why="the tombstone names what isn't this recording of this device")
+            else:
+                named.setdefault((run, seq), replace(grave, key=key or "", why=tombstone.why))
+
+
+def _there(store: Store, own: str, named: Mapping[tuple[str, int], Grave]) -> Iterator[Grave]:
+    """Each object of what was named, wherever it lies below the device's prefix, and what no object is left of.
+
+    After a lost ledger a recording may lie there twice, and the kiosk knows one key of it or none.
+    """
+    present = set()
+    for key in store.everything(own) if named else ():
+        recording = _recording_below(own, key)
+        grave = named.get(recording) if recording is not None else None
+        if grave is not None:
+            present.add(recording)
+            yield replace(grave, key=key, fate="present")
+    for recording, grave in named.items():
+        if recording not in present and grave.key:
+            yield grave
+
+
+def _recording_below(own: str, key: str) -> tuple[str, int] | None:
+    """Run and number of a recording of the device whose prefix is `own`; None for any other key."""
+    if not key.startswith(own) or not _PLACE.fullmatch(key.removeprefix(own)):
+        return None
+    told = recording_of(key)
+    return told and told[:2]

@@ -1,7 +1,8 @@
 """Heads that an admin collected: what kiosks said over MQTT of where their journals stood.
 
-A line each, as `mosquitto_sub -v -t 'kiosk/v1/+/+/telemetry'` prints them and `kiosk-fleet heads` writes them: the
-topic, a blank, and telemetry as JSON, of which `ts` and `custody_head` count.
+A line each, as `kiosk-fleet heads` writes them: the topic, a blank, and telemetry as JSON, of which `ts` and
+`custody_head` count. Lines that can't be read are passed over: who may publish could write some, had the lines been
+collected as they came.
 """
 
 from __future__ import annotations
@@ -28,32 +29,30 @@ class Seen:
     head: Head
 
 
-def read(lines: Iterable[str], place: str) -> Iterator[Seen]:
-    """The heads in such lines; other topics are passed over. Raises KioskError for what isn't such a line."""
-    for number, line in enumerate(lines, 1):
-        topic, _, payload = line.strip().partition(" ")
+def read(lines: Iterable[str]) -> Iterator[Seen | None]:
+    """The heads in such lines, None for each that isn't one; other topics are passed over."""
+    for line in map(str.strip, lines):
+        topic, _, payload = line.partition(" ")
         parts = topic.split("/")
-        if not line.strip() or (len(parts) != 5 and topic.startswith("kiosk/")) or parts[-1:] != ["telemetry"]:
-            if line.strip() and not topic.startswith("kiosk/"):
-                raise _unreadable(place, number)
-            continue
-        try:
-            told = json.loads(payload)
-            text = told["custody_head"]
-            head = Head.parse(text) if text is not None else None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _unreadable(place, number) from error
-        if head is not None:
-            yield Seen(parts[2], parts[3], str(told.get("ts", "")), head)
+        if line and not topic.startswith("kiosk/"):
+            yield None
+        elif len(parts) == 5 and parts[4] == "telemetry":
+            try:
+                yield from _head(parts[2], parts[3], payload)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                yield None
 
 
-def _unreadable(place: str, number: int) -> KioskError:
-    return KioskError(
-        "read heads",
-        place=f"{place}, line {number}",
-        cause="it isn't a topic and its telemetry",
-        hint="`kiosk-fleet heads` writes such a file, or mosquitto_sub -v -t 'kiosk/v1/+/+/telemetry'",
-    )
+def _head(site: str, device: str, payload: str) -> Iterator[Seen]:
+    told = json.loads(payload)
+    if told["custody_head"] is None:
+        return
+    head, said = Head.parse(told["custody_head"]), str(told.get("ts", ""))
+    # JSON knows half characters, a database doesn't.
+    said.encode()
+    if head is None:
+        raise ValueError("it isn't a head")
+    yield Seen(site, device, said, head)
 
 
 class Heads:

@@ -24,6 +24,9 @@ class Store(Protocol):
     def walk(self, prefix: str) -> Iterator[Found]:
         """Every object whose key begins so, in the order of the keys, a page at a time."""
 
+    def everything(self, prefix: str) -> Iterator[str]:
+        """Every key that begins so of which the store holds anything, be it an old version behind a mark of removal."""
+
     def below(self, prefix: str) -> list[str]:
         """The names directly below a prefix under which there is more; of `prefix` with a slash at its end."""
 
@@ -34,12 +37,13 @@ class Store(Protocol):
         """Hex digest of an object that is read for it; "" when it isn't there any more."""
 
     def attested(self, key: str) -> str | None:
-        """The digest that the store itself keeps of what it holds; None when it keeps none."""
+        """The digest that the store itself keeps; None when it keeps none, "" when the object isn't there any more."""
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str, *, bypass_governance: bool = False) -> None:
         """Remove an object for ever, every version of it. One that isn't there is no error.
 
-        Raises KioskError when the store refuses: these credentials may not, or it is locked.
+        With `bypass_governance` a lock in that mode doesn't count. Raises KioskError when the store refuses: these
+        credentials may not, or it is locked.
         """
 
 
@@ -59,7 +63,7 @@ def open_store(place: str, endpoint_url: str = "", region: str = "") -> Store:
 
 
 class Folder:
-    """A directory that a kiosk filled."""
+    """A directory that a kiosk filled. A key that would lead elsewhere is refused: KioskError."""
 
     prefix = ""
 
@@ -69,27 +73,31 @@ class Folder:
     def walk(self, prefix: str) -> Iterator[Found]:
         # From the deepest directory that the prefix names.
         start = prefix.rpartition("/")[0]
+        self._path(start)
         for found in self._below(start):
             if found.key.startswith(prefix):
                 yield found
 
+    def everything(self, prefix: str) -> Iterator[str]:
+        return (found.key for found in self.walk(prefix))
+
     def below(self, prefix: str) -> list[str]:
         try:
-            with os.scandir(self._root / prefix) as entries:
+            with os.scandir(self._path(prefix.rstrip("/"))) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
         except FileNotFoundError:
             return []
 
     def read(self, key: str, most: int) -> bytes:
         try:
-            with (self._root / key).open("rb") as file:
+            with self._path(key).open("rb") as file:
                 return file.read(most)
         except OSError as error:
             raise _told(self._root / key, error) from error
 
     def sha256(self, key: str) -> str:
         try:
-            with (self._root / key).open("rb") as file:
+            with self._path(key).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return ""
@@ -99,13 +107,19 @@ class Folder:
     def attested(self, key: str) -> str | None:  # noqa: ARG002 (a store's)
         return None
 
-    def remove(self, key: str) -> None:
-        path = self._root / key
+    def remove(self, key: str, *, bypass_governance: bool = False) -> None:  # noqa: ARG002 (a store's)
+        path = self._path(key)
         try:
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)
         except OSError as error:
             raise _told(path, error) from error
+
+    def _path(self, key: str) -> Path:
+        """Where it lies. In a bucket these parts are names like others; here they'd be ways."""
+        if key and not {"", ".", ".."}.isdisjoint(key.split("/")):
+            raise KioskError("read store", place=f"{self._root}, {key!r}", cause="no object is called so")
+        return self._root / key
 
     def _below(self, directory: str) -> Iterator[Found]:
         try:

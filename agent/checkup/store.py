@@ -123,9 +123,12 @@ def _attempt(target: Target, deed: Deed, key: str) -> Finding:
 
 
 def _elsewhere(target: Target, visit: Visit) -> Finding:
-    """Put into the place of a kiosk whose name begins with this one's: a policy without its last slash lets that be."""
+    """Put into the place of a kiosk whose name begins with this one's, below this one's name.
+
+    A policy without its last slash lets that be, and one with `*` in the place of the site, which matches slashes.
+    """
     device = visit.settings.device
-    key = _key(device_prefix(target.prefix, device.site, f"{device.id}-is-another"), visit)
+    key = _key(device_prefix(target.prefix, device.site, f"{device.id}-is-another/{device.id}"), visit)
     try:
         with _object(key, visit, small=True) as outgoing:
             target.put(outgoing, _pace(visit))

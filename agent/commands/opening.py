@@ -125,9 +125,9 @@ def _collect(wish: Wish, span: Span | None) -> list[Piece]:
         if not pieces:
             raise _nothing_of(wish)
     if span is not None:
-        pieces = found.within(found.in_order(pieces), span.begin_ns, span.end_ns)
+        pieces = found.within(found.in_order(found.once(pieces)), span.begin_ns, span.end_ns)
     elif wish.run or wish.each:
-        pieces = found.in_order(pieces)
+        pieces = found.in_order(pieces if wish.each else found.once(pieces))
     if not pieces:
         raise KioskError("open recordings", place=", ".join(wish.given), cause="there are none")
     return pieces

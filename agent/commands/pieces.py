@@ -41,6 +41,8 @@ class Piece:
     """None when its file name doesn't tell which segment it is."""
     start_ns: int | None
     """Wall time of its first frame, as far as it's known before it's opened."""
+    bytes: int
+    """As it lies there."""
     read: Callable[[Sequence[Identity]], tuple[Readable, int | None]]
     """What there is of it, and when it began where that is known better now. Raises KioskError."""
 
@@ -58,20 +60,31 @@ class Piece:
 def of_file(path: Path) -> Piece:
     """A recording in a file: of a spool, downloaded from a store, or any other FLAC file."""
     name, start_ns = _named(path.name)
-    return Piece(str(path), name, _told_beside(path) or start_ns, lambda keys: (_from_file(path, keys), None))
+    return Piece(
+        str(path), name, _told_beside(path) or start_ns, _size(path), lambda keys: (_from_file(path, keys), None)
+    )
 
 
 def of_directory(directory: Path) -> Iterator[Piece]:
     """Every recording below a directory: a spool on a card that was taken out, a store's tree, or loose files."""
-    found: dict[SegmentName | str, Piece] = {}
+    found = []
     for path in sorted(directory.rglob("*")):
         inside = path.relative_to(directory).parts[:-1]
         wanted = path.name.endswith((*AUDIO_SUFFIXES, PART_SUFFIX)) and not path.name.startswith(".")
         if wanted and not _NOT_LOOKED_INTO.intersection(inside) and _has_begun(path):
-            piece = of_file(path)
-            # One that was sealed at this moment is found on both sides of its move.
+            found.append(of_file(path))
+    # One that was sealed at this moment is found on both sides of its move.
+    yield from once(found)
+
+
+def once(pieces: Iterable[Piece]) -> list[Piece]:
+    """Each segment once: of copies the longest, since what was cut short is shorter, and of equal ones the last."""
+    found: dict[SegmentName | str, Piece] = {}
+    for piece in pieces:
+        known = found.get(piece.name or piece.place)
+        if known is None or piece.bytes >= known.bytes:
             found[piece.name or piece.place] = piece
-    yield from found.values()
+    return list(found.values())
 
 
 def _has_begun(path: Path) -> bool:
@@ -80,6 +93,13 @@ def _has_begun(path: Path) -> bool:
         return path.is_file() and path.stat().st_size > 0
     except FileNotFoundError:
         return True  # sealed this moment
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # sealed this moment; anything else is told when it's read
 
 
 def of_spool(kiosk: Kiosk) -> Iterator[Piece]:
@@ -99,7 +119,7 @@ def of_bucket(url: str, endpoint_url: str) -> Iterator[Piece]:
     for found in bucket.objects(bucket.below if one else f"{bucket.below}/"):
         name, start_ns = _named(found.key.rpartition("/")[2])
         if name is not None and found.key.endswith(AUDIO_SUFFIXES):
-            yield Piece(bucket.place(found.key), name, start_ns, _from_bucket(bucket, found.key))
+            yield Piece(bucket.place(found.key), name, start_ns, found.size, _from_bucket(bucket, found.key))
 
 
 def _from_bucket(bucket: Bucket, key: str) -> Callable[[Sequence[Identity]], tuple[Readable, int | None]]:

@@ -38,7 +38,7 @@ LONGEST_BYTES: Final[Mapping[Kind, int]] = {
     "head": 1024,
 }
 """Payloads beyond this are refused unread. A roll-out holds a few counters of each kiosk: of ten thousand, 2 MB. A
-tombstone names what was erased: of 50,000 recordings, 6 MB."""
+tombstone names what was erased: of 5000 recordings, whose keys may have 1 KiB each (agent.courier.mason)."""
 
 
 class Refused(Exception):

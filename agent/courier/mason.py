@@ -1,13 +1,16 @@
 """Tombstones: what was erased, told in the store, so that the fleet can remove there what the kiosk may not.
 
-One document for each order that the journal says was carried out, signed where the device has a key
-(agent.courier.papers).
+One document for each order that the journal says was carried out, several where it meant very many recordings; signed
+where the device has a key (agent.courier.papers).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
+from collections.abc import Iterator
+from typing import Final
 
 from agent.contract.custody import Tombstone, tombstone_id, tombstone_name
 from agent.contract.keys import timestamp
@@ -20,6 +23,9 @@ from agent.spool import Layout, SegmentName
 from hw.clock import Clock
 
 log = logging.getLogger(__name__)
+
+MOST_SEGMENTS: Final = 5000
+"""Of one tombstone: whoever reads it takes 8 MiB (agent.contract.signed), and S3's longest key has 1 KiB."""
 
 
 class Mason:
@@ -68,11 +74,19 @@ class Mason:
             return
         done = ledger.tombstones(since)
         for order, why, names in ledger.erasures(since):
-            if order not in done and not self._papers.has(tombstone_name(order)):
-                tombstone = self._tombstone(ledger, order, why, names)
-                self._papers.keep(tombstone.name, self._pen.written("tombstone", tombstone.document()))
+            for part, some in _parts(order, names):
+                if part not in done and not self._papers.has(tombstone_name(part)):
+                    tombstone = self._tombstone(ledger, part, why, some)
+                    self._papers.keep(tombstone.name, self._pen.written("tombstone", tombstone.document()))
         self._read = (epoch, head)
 
     def _tombstone(self, ledger: Ledger, order: str, why: str, names: list[SegmentName]) -> Tombstone:
         segments = [(name.run, name.seq, known.key if (known := ledger.segment(name)) else None) for name in names]
         return Tombstone(self._site, self._device, order, timestamp(ledger.now_ns()), why, segments)
+
+
+def _parts(order: str, names: list[SegmentName]) -> Iterator[tuple[str, list[SegmentName]]]:
+    """What an order meant, by the tombstones that tell it: the first has the order's id, the others one made of it."""
+    for begin in range(0, len(names), MOST_SEGMENTS) or (0,):
+        part = hashlib.sha256(f"{order}/{begin}".encode()).hexdigest()[:32] if begin else order
+        yield part, names[begin : begin + MOST_SEGMENTS]

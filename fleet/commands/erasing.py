@@ -19,6 +19,13 @@ def erase_apply(
         typer.Option(metavar="FILE", help="Only tombstones that these devices signed; as for verify; repeat it."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    bypass_governance: Annotated[
+        bool,
+        typer.Option(
+            "--bypass-governance",
+            help="Also what Object Lock protects in that mode; needs s3:BypassGovernanceRetention.",
+        ),
+    ] = False,
     yes: Yes = False,
     endpoint_url: EndpointUrl = "",
     region: Region = "",
@@ -36,5 +43,5 @@ def erase_apply(
     there = sum(grave.fate == "present" for grave in found)
     if there and not dry_run:
         confirm("erase", f"remove {counted(there, 'recording')} from {place}", yes=yes)
-    told = found if dry_run else [erasing.removed(store, grave) for grave in found]
+    told = found if dry_run else [erasing.removed(store, grave, bypass_governance=bypass_governance) for grave in found]
     raise typer.Exit(erasing.report(told, as_json=as_json))

@@ -88,7 +88,7 @@ def test_credentials_that_may_read_are_red(bucket: Bucket, tmp_path: Path, monke
     assert red(found(store.look, uploading(bucket, tmp_path))) == ["GET", "HEAD"]
 
 
-@pytest.mark.parametrize("allowed", ["rooms/north/*", f"{PREFIX}*"])
+@pytest.mark.parametrize("allowed", ["rooms/north/*", f"{PREFIX}*", "rooms/*/room-1/*"])
 def test_credentials_that_may_write_elsewhere_are_red(bucket: Bucket, tmp_path: Path, allowed: str) -> None:
     forbid(bucket, deleting(bucket), putting_elsewhere(bucket, allowed))
     findings = found(store.look, uploading(bucket, tmp_path))

@@ -81,6 +81,25 @@ def test_files_of_the_bucket_are_known_by_their_keys(kiosk: Kiosk, room: WriterR
     assert np.array_equal(heard(out), noise(5))
 
 
+@pytest.mark.parametrize("torn", [None, 0, 1])
+@pytest.mark.parametrize("wish", [["--from", "2027-01-15T08:00:00Z", "--to", "2027-01-15T09:00:00Z"], ["--run"]])
+def test_a_recording_that_lies_there_twice_is_heard_once(
+    kiosk: Kiosk, room: WriterRoom, out: Path, torn: int | None, wish: list[str]
+) -> None:
+    downloaded = []
+    for number, path in enumerate(sealed(room)):
+        run, _, seq = path.stem.partition("-")
+        for copy in (0, 1):
+            file = out.parent / f"20270115T08000{2 * number}Z_{run}_{seq}_{copy:016x}.flac"
+            content = path.read_bytes()
+            file.write_bytes(content[:-3000] if copy == torn else content)
+            downloaded.append(file)
+    name = [run] if wish == ["--run"] else []
+    answer = kiosk.run("open", *downloaded, *wish, *name, "-o", out, config=False)
+    assert (answer.status, answer.err) == (0, "")
+    assert np.array_equal(heard(out), noise(5))
+
+
 @pytest.mark.parametrize("order", [(0, 2), (1, 0), (0, 0)])
 def test_it_does_not_join_over_a_gap_unless_told_to(
     kiosk: Kiosk, room: WriterRoom, out: Path, order: tuple[int, int]

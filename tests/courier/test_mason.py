@@ -10,9 +10,9 @@ import pytest
 
 from agent.contract import seeds
 from agent.contract.custody import Tombstone
-from agent.contract.signed import opened, parsed, public_key
+from agent.contract.signed import opened, parsed, public_key, sign
 from agent.courier.activity import Activity
-from agent.courier.mason import Mason
+from agent.courier.mason import MOST_SEGMENTS, Mason
 from agent.courier.pace import Pace
 from agent.courier.pen import Pen
 from agent.courier.standing import Standing
@@ -77,6 +77,34 @@ def test_each_order_has_one_tombstone_that_names_what_may_be_in_the_store(yard: 
     assert [key for _, _, key in tombstone.segments] == ["north/room-12/a.flac", None]
     assert yard.waiting() == []
     assert yard.kiosk.ledger.tombstones() == {ID}
+
+
+def test_an_order_that_meant_very_many_recordings_has_several_tombstones(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.courier.mason.MOST_SEGMENTS", 2)
+    names = [segment.name for segment in yard.kiosk.record(5)]
+    yard.kiosk.ledger.erase(ID, names, "asked for")
+    while yard.mason.step():
+        pass
+    keys = {public_key(seeds.load(yard.key, ""))}
+    stones = {name: Tombstone.read(opened("tombstone", said, keys).document) for name, said in yard.stones().items()}
+    assert all(name == stone.name for name, stone in stones.items())
+    assert sorted(len(stone.segments) for stone in stones.values()) == [1, 2, 2]
+    assert {(run, seq) for stone in stones.values() for run, seq, _ in stone.segments} == {
+        (name.run, name.seq) for name in names
+    }
+    assert yard.kiosk.ledger.tombstones() == {stone.id for stone in stones.values()} > {ID}
+    again = Yard(yard.kiosk, yard.store.parent)
+    assert not again.mason.step()
+
+
+def test_the_longest_tombstone_is_one_that_is_read() -> None:
+    segments = [("a" * 12, 10**17, "k" * 1024)] * MOST_SEGMENTS
+    longest = Tombstone("s" * 63, "d" * 63, ID, "2026-03-01T08:00:00Z", '"' * 1000, [*segments])
+    payload = sign("tombstone", longest.document(), bytes(32))
+    read = Tombstone.read(opened("tombstone", payload, {public_key(bytes(32))}).document)
+    assert len(read.segments) == MOST_SEGMENTS
 
 
 def test_without_a_key_it_is_told_unsigned(kiosk: Kiosk, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from tests.courier.process import courier
 from tests.servers import Broker, free_ports, running
 from tests.soundcard import eventually
 
-ACCESS = Path(__file__).parents[2] / "fleet" / "access"
+ROOT = Path(__file__).parents[2]
+ACCESS = ROOT / "fleet" / "access"
 SEED = bytes(range(32))
 BASE = "kiosk/v1/north/room-12"
 KIOSKS_TOPICS = ("status", "birth", "telemetry", f"alert/{NAMES[0]}", "event", "cmd/result")
@@ -69,7 +70,14 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    directory = tmp_path_factory.mktemp("house")
+    made = furnished(tmp_path_factory.mktemp("house"))
+    with open_house(made):
+        yield made
+
+
+def furnished(directory: Path) -> House:
+    """The broker's files as docs/SECURITY.md has them copied."""
+    directory.mkdir(exist_ok=True)
     kiosks, people = Authority(directory / "kiosks"), Authority(directory / "people")
     ports = free_ports(2)
     certificate, key = kiosks.certificate("broker")
@@ -86,21 +94,27 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     for port, ours in zip((8883, 8884), ports, strict=True):
         shipped, found = re.subn(rf"^listener {port}$", f"listener {ours} 127.0.0.1", shipped, flags=re.MULTILINE)
         assert found == 1
-    configuration, log = directory / "mosquitto.conf", directory / "mosquitto.log"
-    configuration.write_text(f"user {getpass.getuser()}\npersistence_location {directory}/\n{shipped}")
+    (directory / "mosquitto.conf").write_text(f"user {getpass.getuser()}\npersistence_location {directory}/\n{shipped}")
+    return House(directory, kiosks, people, ports[0], ports[1])
+
+
+@contextmanager
+def open_house(house: House) -> Iterator[None]:
+    """The broker runs."""
+    log = house.directory / "mosquitto.log"
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    with running([program, "-v", "-c", configuration], log) as process:
+    with running([program, "-v", "-c", house.directory / "mosquitto.conf"], log) as process:
 
         def listens() -> bool:
             assert process.poll() is None, log.read_text()
             with suppress(OSError):
-                for port in ports:
+                for port in (house.kiosk_port, house.people_port):
                     socket.create_connection(("127.0.0.1", port), 1).close()
                 return True
             return False
 
         eventually(listens, f"mosquitto listens: {log}")
-        yield House(directory, kiosks, people, ports[0], ports[1])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +241,33 @@ def test_people_say_nothing_but_what_is_theirs(house: House, told: Listener, nam
     house.publish(house.people, name, topic, "stolen")
     heard_next(house, told)
     assert "stolen" not in [message.payload for message in told.heard]
+
+
+def test_a_kiosk_that_is_gone_is_turned_away_by_the_commands_that_security_md_gives(tmp_path: Path) -> None:
+    house = furnished(tmp_path / "house")
+    page = (ROOT / "docs" / "SECURITY.md").read_text().partition("## A kiosk is gone\n")[2]
+    typed = page.partition("```sh\n")[2].partition("```")[0]
+    typed = typed.replace("sudo ", "").replace("-o root -g mosquitto ", "").replace("fleet/access", str(ACCESS))
+    typed = typed.replace("/etc/mosquitto/kiosks", str(house.directory))
+    typed = typed.replace("/etc/mosquitto/conf.d/kiosks.conf", str(house.directory / "mosquitto.conf"))
+    typed, restarts = re.subn(r"^systemctl restart mosquitto$", "", typed, flags=re.MULTILINE)
+    assert restarts == 1
+    desk = house.kiosks.directory
+    (desk / "kiosks-ca.crt").symlink_to("ca.crt")
+    (desk / "kiosks-ca.key").symlink_to("ca.key")
+
+    def let_in(name: str) -> bool:
+        command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(house.kiosk_port), "-t", "x", "-m", "x", "-q", "1"]
+        options = house.options(house.kiosks, name)
+        return subprocess.run([*command, *options], check=False, capture_output=True).returncode == 0
+
+    with open_house(house):
+        assert [let_in(name) for name in ("room-11", "room-12", "room-13")] == [True] * 3
+    for gone in ("room-12", "room-13"):
+        lines = typed.replace("room-12.crt", f"{gone}.crt")
+        subprocess.run(["bash", "-euc", lines], cwd=desk, check=True, capture_output=True, text=True)
+        with open_house(house):
+            assert let_in("room-11")
+            assert not let_in(gone)
+    with open_house(house):
+        assert not let_in("room-12")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from agent.contract import seeds
 from agent.contract.custody import Enrolment, Tombstone, custody_prefix
 from agent.contract.keys import Recording
 from agent.contract.signed import public_key, sign
+from agent.errors import KioskError
+from fleet.store import Folder
 from tests.end_to_end.kiosk import ROOT
 from tests.servers import Bucket, bucket, s3_store  # noqa: F401
 
@@ -37,6 +40,17 @@ def key(seq: int, device: str = "room-12") -> str:
         suffix=".flac",
     )
     return recording.key("clinic", "north", device)
+
+
+def apply(place: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fleet.cli", "erase-apply", place, *options],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
 
 
 class Shelf:
@@ -68,14 +82,7 @@ class Shelf:
         self.put(custody_prefix("clinic", "north", device) + tombstone.name, payload)
 
     def apply(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "fleet.cli", "erase-apply", self.place, *self.address, *options],
-            env=os.environ | self.bucket.store.admin.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-        )
+        return apply(self.place, *self.address, *options, **self.bucket.store.admin.environment)
 
     @property
     def address(self) -> list[str]:
@@ -128,6 +135,47 @@ def test_what_is_not_its_own_recording_is_refused_and_named(shelf: Shelf) -> Non
     assert manifest in shelf.bucket.contents()
 
 
+def test_in_a_directory_no_key_leads_to_another_devices_recording(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    theirs = root / key(1, "room-13").removeprefix("clinic/")
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"sound")
+    device = root / "north" / "room-12"
+    ways = [
+        f"north/room-12/../room-13/2026/09/21/{theirs.name}",
+        f"north/room-12/2026/09/../../../room-13/2026/09/21/{theirs.name}",
+        f"north/room-12/2026/09/21/./{theirs.name}",
+        f"north/room-12//2026/09/21/{theirs.name}",
+    ]
+    stone = Tombstone("north", "room-12", ID, "2026-03-01T08:00:00Z", "", [(RUN, 1, way) for way in ways])
+    (device / "custody").mkdir(parents=True)
+    (device / "custody" / stone.name).write_bytes(sign("tombstone", stone.document(), bytes(32)))
+    assert theirs.relative_to(root).parent == Path("north/room-13/2026/09/21")
+    found = apply(str(root), "--yes", "--json")
+    assert found.returncode == 1, found.stderr
+    assert [(grave["fate"], grave["key"]) for grave in json.loads(found.stdout)] == [("refused", way) for way in ways]
+    assert theirs.exists()
+
+
+@pytest.mark.parametrize("way", ["north/../x", "../x", "./x", "north//x", "/x"])
+def test_a_directory_gives_away_nothing_beside_it(tmp_path: Path, way: str) -> None:
+    (tmp_path / "store" / "north").mkdir(parents=True)
+    (tmp_path / "store" / "x").write_bytes(b"sound")
+    (tmp_path / "x").write_bytes(b"sound")
+    folder = Folder(tmp_path / "store")
+    reach: list[Callable[[str], object]] = [
+        folder.remove,
+        folder.sha256,
+        lambda key: folder.read(key, 1),
+        lambda key: folder.below(f"{key}/"),
+        lambda key: list(folder.walk(f"{key}/")),
+    ]
+    for touch in reach:
+        with pytest.raises(KioskError, match="no object is called so"):
+            touch(way)
+    assert (tmp_path / "x").exists()
+
+
 def test_another_devices_tombstone_and_a_forged_one_count_for_nothing(shelf: Shelf) -> None:
     before = shelf.there()
     shelf.bury((RUN, 1, key(1)), device="room-13")
@@ -140,22 +188,54 @@ def test_another_devices_tombstone_and_a_forged_one_count_for_nothing(shelf: She
 
 
 def test_in_a_bucket_that_keeps_old_versions_all_of_them_go(shelf: Shelf) -> None:
+    """Those from before it did, too, and those that lie hidden behind a mark of removal."""
     with closing(shelf.bucket.store.client()) as client:
         client.put_bucket_versioning(Bucket=shelf.bucket.name, VersioningConfiguration={"Status": "Enabled"})
+        client.put_object(Bucket=shelf.bucket.name, Key=key(1), Body=b"second")
         client.put_object(Bucket=shelf.bucket.name, Key=key(7), Body=b"first")
         client.put_object(Bucket=shelf.bucket.name, Key=key(7), Body=b"second")
-        shelf.bury((RUN, 7, key(7)))
-        assert shelf.apply("--yes").returncode == 0
-        left = client.list_object_versions(Bucket=shelf.bucket.name, Prefix=key(7))
-    assert [*left.get("Versions", []), *left.get("DeleteMarkers", [])] == []
+        client.delete_object(Bucket=shelf.bucket.name, Key=key(7))
+        client.delete_object(Bucket=shelf.bucket.name, Key=key(2))
+        shelf.bury(*((RUN, seq, key(seq)) for seq in (1, 2, 3, 7)))
+        done = shelf.apply("--yes", "--json")
+        assert [grave["fate"] for grave in json.loads(done.stdout)] == ["removed"] * 4
+        left = client.list_object_versions(Bucket=shelf.bucket.name, Prefix="clinic/north/room-12/2026")
+    assert {each["Key"] for each in left["Versions"]} == {key(0)}
+    assert "DeleteMarkers" not in left
+
+
+def test_what_a_lock_protects_waits_unless_one_may_and_means_to_go_round_it(shelf: Shelf) -> None:
+    shelf.bucket = Bucket(shelf.bucket.store, f"{shelf.bucket.name}-locked")
+    with closing(shelf.bucket.store.client()) as client:
+        client.create_bucket(Bucket=shelf.bucket.name, ObjectLockEnabledForBucket=True)
+        lock = json.loads((ROOT / "fleet" / "access" / "object-lock.json").read_text())
+        client.put_object_lock_configuration(Bucket=shelf.bucket.name, ObjectLockConfiguration=lock)
+    shelf.put(key(1), b"sound")
+    shelf.put(key(2), b"sound")
+    shelf.bury((RUN, 1, key(1)))
+    refused = shelf.apply("--yes", "--json")
+    (grave,) = json.loads(refused.stdout)
+    assert (refused.returncode, grave["fate"], "--bypass-governance" in grave["why"]) == (1, "refused", True)
+    assert shelf.there() == {key(1), key(2)}
+    done = shelf.apply("--yes", "--bypass-governance")
+    assert done.returncode == 0, done.stdout
+    assert shelf.there() == {key(2)}
+
+
+def test_copies_go_too_whatever_key_the_tombstone_knows(shelf: Shelf) -> None:
+    """After a lost ledger a recording may be uploaded again, and the kiosk knows one of its keys or none."""
+    again = [key(seq).replace("/20260921T", "/20260920T").replace("/09/21/", "/09/20/") for seq in (1, 2)]
+    for each in again:
+        shelf.put(each, b"sound")
+    before = shelf.there()
+    shelf.bury((RUN, 1, key(1)), (RUN, 2, None), (RUN, 8, None))
+    done = shelf.apply("--yes", "--json")
+    gone = {key(1), key(2), *again}
+    assert {grave["key"] for grave in json.loads(done.stdout)} == gone
+    assert before >= gone
+    assert shelf.there() == before - gone
 
 
 def test_a_place_that_is_none_is_told_of(tmp_path: Path) -> None:
-    found = subprocess.run(
-        [sys.executable, "-m", "fleet.cli", "erase-apply", str(tmp_path / "none")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+    found = apply(str(tmp_path / "none"))
     assert (found.returncode, "no such directory" in found.stderr) == (2, True)

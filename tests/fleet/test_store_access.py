@@ -48,7 +48,7 @@ def bucket(store: S3Store, admin: S3Client) -> Bucket:
     admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     lock: Any = json.loads((ACCESS / "object-lock.json").read_text())
     admin.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
-    policy = (ACCESS / "bucket-policy.json").read_text().replace("BUCKET/PREFIX", f"{name}/rooms")
+    policy = (ACCESS / "bucket-policy.json").read_text().replace("BUCKET/PREFIX/SITE", f"{name}/rooms/north")
     admin.put_bucket_policy(Bucket=name, Policy=policy)
     admin.put_object(Bucket=name, Key=OTHERS, Body=b"another's")
     return Bucket(store, name)
@@ -77,6 +77,10 @@ def test_a_kiosk_uploads_with_no_more_than_that(bucket: Bucket, tmp_path: Path) 
 ATTACKS: dict[str, Callable[[S3Client, str], object]] = {
     "put below another's prefix": lambda s3, name: s3.put_object(Bucket=name, Key=OTHERS + "2", Body=b"x"),
     "put over another's": lambda s3, name: s3.put_object(Bucket=name, Key=OTHERS, Body=b"x"),
+    "put below its own name within another's prefix": lambda s3, name: s3.put_object(
+        Bucket=name, Key="rooms/north/room-13/room-12/x", Body=b"x"
+    ),
+    "put at another site": lambda s3, name: s3.put_object(Bucket=name, Key="rooms/south/room-12/x", Body=b"x"),
     "put outside": lambda s3, name: s3.put_object(Bucket=name, Key="x", Body=b"x"),
     "put below the prefix of all": lambda s3, name: s3.put_object(Bucket=name, Key="rooms/x", Body=b"x"),
     "get its own": lambda s3, name: s3.get_object(Bucket=name, Key=OWN),

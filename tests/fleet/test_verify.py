@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from agent.contract.custody import Manifest, link
 from agent.contract.signed import sign
 from agent.courier.targets.s3 import S3Target
+from fleet.bucket import Bucket as FleetBucket
 from fleet.cli import app
 from tests.fleet.room import DEVICE, SITE, Room
 from tests.servers import Bucket, bucket, s3_store  # noqa: F401
@@ -85,7 +86,8 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Room:
 @pytest.fixture
 def audit(days: Room, tmp_path: Path) -> Audit:
     shutil.copytree(days.store, tmp_path / "store")
-    return Audit(tmp_path / "store", days.enrolment, days.place / "heads.txt", days.public)
+    shutil.copy(days.place / "heads.txt", tmp_path / "all-heads.txt")
+    return Audit(tmp_path / "store", days.enrolment, tmp_path / "all-heads.txt", days.public)
 
 
 def test_a_clean_store_raises_no_alarm_and_is_told_in_full(audit: Audit) -> None:
@@ -188,7 +190,7 @@ def _drop_a_manifest(audit: Audit) -> str:
 
 def _edit_a_gap_reason(audit: Audit) -> str:
     path = next(path for path in audit.manifests if b"restart" in path.read_bytes())
-    path.write_bytes(path.read_bytes().replace(b"restart", b"muted\\u0020\\u0020"[:7]))
+    path.write_bytes(path.read_bytes().replace(b"restart", b"stalled"))
     return "altered"
 
 
@@ -241,6 +243,33 @@ def test_tampering_is_found_and_named(audit: Audit, tamper: Callable[[Audit], st
     told = audit.verify()
     assert expected in found(told), told["findings"][:5]
     assert found(told) <= {expected, *ALSO}
+
+
+def test_what_was_edited_and_still_reads_well_is_told_by_its_signature(audit: Audit) -> None:
+    _edit_a_gap_reason(audit)
+    first = audit.verify()["findings"][0]
+    assert (first["kind"], first["text"]) == ("altered", "its signature is not that of its key")
+
+
+def test_a_whole_epoch_that_is_gone_is_missing_where_a_later_one_promised_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(tmp_path)
+    room.live(3)
+    lost = room.ledger.epoch()
+    room.live(0.5)
+    with monkeypatch.context() as offline:
+        offline.setattr("agent.courier.papers.Papers.bring", lambda *_: None)
+        room.sign()
+    reached = room.ledger.head()[0]
+    room.lose_ledger()
+    room.live(2)
+    assert verify(room.store, room.enrolment)["good"]
+    for path in (room.store / BELOW / "custody").glob(f"{lost}-*"):
+        path.unlink()
+    told = verify(room.store, room.enrolment)
+    texts = [finding["text"] for finding in told["findings"] if finding["kind"] == "missing"]
+    assert f"entries 1 to {reached} of epoch {lost}: the journal says that the store had them" in texts
 
 
 def test_a_dropped_last_manifest_is_found_by_the_heads(audit: Audit) -> None:
@@ -312,6 +341,26 @@ def test_a_head_by_another_key_is_found(audit: Audit, days: Room, tmp_path: Path
     assert found(audit.verify("--heads", str(heads))) == {"forged"}
 
 
+def test_lines_that_cant_be_read_end_no_audit(audit: Audit) -> None:
+    line = audit.heads.read_text().splitlines()[0]
+    with audit.heads.open("ab") as file:
+        for bad in (b"hello", b"\xff\xfe", line[:60].encode(), b'kiosk/v1/a/b/telemetry {"ts": "\\ud800"}'):
+            file.write(bad + b"\n")
+    audit.manifests[-1].unlink()
+    answer = CliRunner().invoke(
+        app, ["verify", str(audit.store), "--enrolment", str(audit.enrolment), "--heads", str(audit.heads)]
+    )
+    assert answer.exit_code == 1, answer.output
+    assert "4 lines can't be read and don't count" in answer.stderr
+    assert "that the store had them" in answer.output
+    audit.heads.write_text("hello\n")
+    answer = CliRunner().invoke(
+        app, ["verify", str(audit.store), "--enrolment", str(audit.enrolment), "--heads", str(audit.heads)]
+    )
+    assert answer.exit_code != 0
+    assert "there is no head in it" in str(answer.exception)
+
+
 def test_an_erased_recording_is_told_until_it_is_gone(tmp_path: Path) -> None:
     room = Room(tmp_path)
     room.live(3)
@@ -362,7 +411,7 @@ def test_what_a_person_reads(audit: Audit) -> None:
         assert CliRunner().invoke(app, ["verify", str(audit.store), *bad]).exit_code != 0
 
 
-@pytest.mark.parametrize("tamper", ["nothing", "delete", "replace", "replace and claim", "last manifest"])
+@pytest.mark.parametrize("tamper", ["nothing", "delete", "replace", "replace and claim", "last manifest", "meanwhile"])
 def test_in_a_bucket_the_stores_own_digest_proves_the_content(
     bucket: Bucket,  # noqa: F811
     tmp_path: Path,
@@ -391,6 +440,14 @@ def test_in_a_bucket_the_stores_own_digest_proves_the_content(
         put(victim, bytes(size))
     elif tamper == "last manifest":
         client.delete_object(Bucket=bucket.name, Key=max(key for key in keys if "custody" in key))
+    elif tamper == "meanwhile":
+        attested = FleetBucket.attested
+
+        def vanishing(store: FleetBucket, key: str) -> str | None:
+            client.delete_object(Bucket=bucket.name, Key=victim)
+            return attested(store, key)
+
+        monkeypatch.setattr(FleetBucket, "attested", vanishing)
     told = verify(
         f"s3://{bucket.name}/rooms",
         room.enrolment,
@@ -406,6 +463,7 @@ def test_in_a_bucket_the_stores_own_digest_proves_the_content(
         "replace": {"altered"},
         "replace and claim": {"altered"},
         "last manifest": {"missing"},
+        "meanwhile": {"missing"},
     }
     assert found(told) == wrong[tamper]
     assert told["verified"]["by"]["attested"] >= 11
