@@ -178,5 +178,7 @@ def test_every_line_is_explained_to_the_technician() -> None:
         told = set(subjects(source)) | {"store": {"GET", "HEAD", "DELETE"}, "software": {"recorder", "courier"}}.get(
             name, set()
         )
-        told |= {"broker": {"hearing others"}, "recording": {"sealing"}}.get(name, set())
+        told |= {"broker": {"hearing others"}, "recording": {"sealing"}, "machine": {"button and light"}}.get(
+            name, set()
+        )
         assert explained - {"line"} == told, name
