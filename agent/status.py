@@ -47,6 +47,8 @@ class RecorderStatus:
     """Where recordings go: to the card, or to memory, by choice or because the card can't be used."""
     detour: str = ""
     """Why they don't go where they should, also part of `trouble` when nothing is worse; empty while they do."""
+    pins: str = ""
+    """What of the room's light and button can't be used, also part of `trouble` when nothing is worse."""
     run: str | None = None
     segment_seconds: float = 0.0
     """How much of the open segment is there."""

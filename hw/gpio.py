@@ -2,7 +2,8 @@
 
 The only module that knows that library, which is loaded when the first pin is asked for: a kiosk without a button and a
 light doesn't carry it. Numbers are those of the GPIO lines (BCM). The button connects its line to ground, the light
-hangs on its own with a resistor. Which library drives the pins is gpiozero's affair: lgpio on a Pi.
+hangs on its own with a resistor. Which library drives the pins is gpiozero's affair: lgpio on a Pi, which comes from
+PyPI as `lgpio`, and as `adafruit-lgpio` for Python 3.13.
 """
 
 from __future__ import annotations
@@ -79,6 +80,14 @@ class Button:
         self._button.close()
 
 
+def try_pins(led: int, button: int, scratch: Path) -> None:
+    """Take the lines of a light and of a button, 0 for none, and give them back. Raises KioskError for the first."""
+    if led:
+        Light(led, scratch).close()
+    if button:
+        Button(button, scratch, lambda: None, lambda: None).close()
+
+
 def _made(line: int, scratch: Path, make: Callable[[ModuleType], Any]) -> Any:  # noqa: ANN401 (gpiozero has no types)
     # Read when lgpio is loaded; else the pipe lies in the working directory, which a service can't write.
     os.environ.setdefault("LG_WD", str(scratch))
@@ -93,7 +102,7 @@ def _made(line: int, scratch: Path, make: Callable[[ModuleType], Any]) -> Any:  
             "use pin",
             place=f"GPIO {line}",
             cause=_cause(error),
-            hint="it takes a Raspberry Pi, lgpio (Debian's python3-lgpio) and the group gpio; recording goes on anyway",
+            hint="it takes a Raspberry Pi, lgpio and the group gpio; recording goes on anyway",
         ) from error
 
 

@@ -40,20 +40,30 @@ def chosen(only: Sequence[str], skip: Sequence[str]) -> list[str]:
 
 
 def walk(visit: Visit, areas: Sequence[str]) -> Iterator[Section]:
-    """One area after the other. What stops one is its finding."""
+    """One area after the other. What stops one is its finding, and keeps no other from being looked at."""
     for name in areas:
         visit.progress(name)
         look = partial(_findings, name)
         user = _SERVICES.get(name)
-        yield Section(name, tuple(look(visit) if user is None else in_stead_of(user, look, visit)))
+        try:
+            findings = look(visit) if user is None else in_stead_of(user, look, visit)
+        except Exception as error:  # noqa: BLE001 (told)
+            findings = [_stopped(name, error)]
+        yield Section(name, tuple(findings))
 
 
 def _findings(name: str, visit: Visit) -> list[Finding]:
     findings: list[Finding] = []
     try:
         findings.extend(AREAS[name](visit))
-    except KioskError as error:
-        findings.append(of_error(name, error))
-    except OSError as error:
-        findings.append(Finding(name, "red", str(error), "`kiosk-recorder support-bundle` collects what may tell why"))
+    except Exception as error:  # noqa: BLE001 (told)
+        findings.append(_stopped(name, error))
     return findings
+
+
+def _stopped(name: str, error: Exception) -> Finding:
+    """Why an area wasn't looked at to its end."""
+    if isinstance(error, KioskError):
+        return of_error(name, error)
+    text = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return Finding(name, "red", text, "`kiosk-recorder support-bundle` collects what may tell why")

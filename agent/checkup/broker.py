@@ -138,7 +138,8 @@ def _by_the_courier(visit: Visit) -> Iterator[Finding]:
         "access list",
         "grey",
         "not tried while the courier runs, because that could cut its connection",
-        "systemctl stop kiosk-courier; kiosk-recorder check --only broker; systemctl start kiosk-courier",
+        "sudo systemctl stop kiosk-courier; sudo kiosk-recorder check --only broker; "
+        "sudo systemctl start kiosk-courier",
     )
 
 

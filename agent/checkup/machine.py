@@ -1,18 +1,24 @@
-"""The Pi: temperature, power, swap, memory."""
+"""The Pi: temperature, power, swap, memory, and the room's button and light."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-from agent.checkup.finding import Finding
+from agent.checkup.finding import Finding, of_error
 from agent.checkup.sealing import recipients_of
+from agent.checkup.stead import in_stead_of
 from agent.checkup.visit import Visit
+from agent.errors import KioskError, without_hint
 from agent.limits import Alerts
 from agent.units import human_bytes
 from hw.board import Board, Sensors, throttled_words
+from hw.gpio import try_pins
 from hw.memory import Memory, read_memory
 
+_PINS: Final = "button and light"
 _TIGHT_BYTES: Final = 64 << 20
 
 _SUPPLY: Final = "use the Raspberry Pi's own power supply and a short cable: cards are damaged by weak ones"
@@ -27,6 +33,37 @@ def look(visit: Visit) -> Iterator[Finding]:
     memory = read_memory(visit.root)
     yield swap(memory, sealed=bool(recipients_of(visit)))
     yield _memory(memory)
+    if visit.settings.gpio.led or visit.settings.gpio.button:
+        yield from _pins(visit) if visit.recorder_pid else in_stead_of("kiosk-recorder", _tried_pins, visit)
+
+
+def _pins(visit: Visit) -> Iterator[Finding]:
+    """The running recorder has them: by its word."""
+    picture = visit.picture()
+    if picture is None:
+        yield Finding(_PINS, "grey", "the recorder has them, and hasn't told yet how it gets on", "check again")
+    elif picture.pins:
+        what, hint = without_hint(picture.pins)
+        yield Finding(_PINS, "red", f"as the running recorder tells: {what}", hint)
+    else:
+        yield Finding(_PINS, "green", f"the running recorder has {_lines(visit)}")
+
+
+def _tried_pins(visit: Visit) -> list[Finding]:
+    gpio = visit.settings.gpio
+    with TemporaryDirectory(prefix="kiosk-recorder-check-") as scratch:
+        try:
+            try_pins(gpio.led, gpio.button, Path(scratch))
+        except KioskError as error:
+            return [of_error(_PINS, error)]
+    return [Finding(_PINS, "green", f"{_lines(visit)} can be used")]
+
+
+def _lines(visit: Visit) -> str:
+    gpio = visit.settings.gpio
+    return " and ".join(
+        f"GPIO {line} for the {what}" for what, line in (("light", gpio.led), ("button", gpio.button)) if line
+    )
 
 
 def temperature(board: Board, limits: Alerts) -> Finding:

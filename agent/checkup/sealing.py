@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import soundfile
 
@@ -17,6 +17,8 @@ from agent.recorder.rotation import remembered
 
 if TYPE_CHECKING:
     from agent.checkup.visit import Sample, Visit
+
+_RESTART: Final = "sudo systemctl restart kiosk-recorder.service, and check again"
 
 
 def recipients_of(visit: Visit) -> tuple[str, ...]:
@@ -39,7 +41,7 @@ def sealed(content: bytes, recipients: tuple[str, ...]) -> bytes:
 
 def look(visit: Visit) -> Iterator[Finding]:
     """For whom recordings are sealed, and whether the key at hand opens one."""
-    recipients, sample = recipients_of(visit), visit.sample
+    recipients = recipients_of(visit)
     if not recipients:
         yield Finding(
             "sealing",
@@ -49,19 +51,33 @@ def look(visit: Visit) -> Iterator[Finding]:
         )
         return
     whom = "1 recipient" if len(recipients) == 1 else f"{len(recipients)} recipients"
-    if sample is None:
-        yield Finding("sealing", "grey", f"for {whom}; nothing was recorded to try it on")
-    elif sample.sealed is None:
-        yield Finding(
-            "sealing",
-            "red",
-            f"{sample.origin}, isn't sealed, though there is {whom}",
-            "systemctl restart kiosk-recorder.service, and check again",
-        )
-    elif not visit.identities:
-        yield Finding("sealing", "green", f"for {whom}; not opened again, because no key is at hand (`--identity KEY`)")
-    else:
-        yield _opened(sample, sample.sealed, visit, whom)
+    otherwise = _by_the_recorder(visit, recipients, whom)
+    if otherwise is not None:
+        yield otherwise
+        return
+    # What the recorder has written is tried as well as what was made for this check.
+    samples = [(each, each.sealed) for each in (visit.kept, visit.sample) if each is not None]
+    findings = [_judged(sample, content, visit, whom) for sample, content in samples]
+    nothing = Finding("sealing", "grey", f"for {whom}; nothing was recorded to try it on")
+    yield next((each for each in findings if each.verdict != "green"), findings[-1] if findings else nothing)
+
+
+def _by_the_recorder(visit: Visit, recipients: tuple[str, ...], whom: str) -> Finding | None:
+    """Where the running recorder says that it encrypts for others than it should, or for nobody."""
+    picture = visit.picture()
+    if picture is None or set(picture.recipients) == {age.label(each) for each in recipients}:
+        return None
+    others = "is for others" if picture.recipients else "isn't sealed"
+    return Finding("sealing", "red", f"what the recorder records now {others}, though there is {whom}", _RESTART)
+
+
+def _judged(sample: Sample, content: bytes | None, visit: Visit, whom: str) -> Finding:
+    if content is None:
+        return Finding("sealing", "red", f"{sample.origin}, isn't sealed, though there is {whom}", _RESTART)
+    if not visit.identities:
+        text = f"for {whom}; not opened again, because no key is at hand (`--identity KEY`)"
+        return Finding("sealing", "green", text)
+    return _opened(sample, content, visit, whom)
 
 
 def _opened(sample: Sample, content: bytes, visit: Visit, whom: str) -> Finding:

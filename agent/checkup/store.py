@@ -165,7 +165,7 @@ def _same_disk(visit: Visit) -> Iterator[Finding]:
 
 def _key(prefix: str, visit: Visit) -> str:
     now = utc(visit.clock.wall_ns())
-    suffix = visit.sample.suffix if visit.sample is not None and visit.sample.fresh else "txt"
+    suffix = visit.sample.suffix if visit.sample is not None else "txt"
     return f"{prefix}/_check/{now:%Y%m%dT%H%M%SZ}_{os.urandom(4).hex()}.{suffix}"
 
 
@@ -175,7 +175,7 @@ def _object(key: str, visit: Visit, *, small: bool = False) -> Iterator[Outgoing
     device = visit.settings.device
     sample = visit.sample
     content = f"{device.site}/{device.id} tries what it may do here\n".encode()
-    if sample is not None and sample.fresh and not small:
+    if sample is not None and not small:
         content = sample.content
     descriptor = os.memfd_create("kiosk-recorder-check")
     try:

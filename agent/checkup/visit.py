@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from agent.settings import Settings
 from agent.spool import Layout
+from agent.status import RecorderStatus, read_status
 from hw.clock import Clock
 
 MACHINE: Final = Path("/")
@@ -25,8 +26,6 @@ class Sample:
     seconds: float
     origin: str
     """Where it comes from, for people."""
-    fresh: bool
-    """Whether it was made for this check; else it is a recording of the spool, which isn't ours to upload."""
     sealed: bytes | None = None
     """As only those with a key can open it; None where recordings aren't sealed."""
 
@@ -66,10 +65,19 @@ class Visit:
     root: Path = MACHINE
     """The machine's."""
     sample: Sample | None = None
+    """What was made for this check, and may be uploaded: of what was heard, or made up while the recorder hears."""
+    kept: Sample | None = None
+    """The running recorder's newest recording, where it's still here: not ours to upload."""
     bytes_per_hour: float | None = None
     """What recording takes on the card, once that is known."""
     store_ahead_s: float | None = None
     """How far the store's clock is ahead of this machine's, once that is known."""
+
+    def picture(self) -> RecorderStatus | None:
+        """What the running recorder last said of itself; None where none runs, or it hasn't said anything."""
+        told = read_status(self.runtime)
+        known = told is not None and (told.pid, told.boot) == (self.recorder_pid, self.clock.boot)
+        return told if known else None
 
     def wait(self, seconds: float) -> None:
         """Let real time pass. Ctrl-C ends it."""

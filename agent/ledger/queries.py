@@ -47,6 +47,10 @@ class Queries:
         """Every segment ever sealed, oldest first."""
         return self.select("ORDER BY id", ())
 
+    def newest(self, limit: int = 1) -> Iterator[Segment]:
+        """The segments that were sealed last, whatever became of them, newest first."""
+        return self.select("ORDER BY id DESC LIMIT ?", (limit,))
+
     def kept(self, state: State | None = None, *, limit: int = -1, newest: bool = False) -> Iterator[Segment]:
         """Segments whose files are here, in one state or in any, oldest (or newest) first."""
         order = "DESC" if newest else "ASC"

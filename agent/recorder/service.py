@@ -257,6 +257,7 @@ class RecorderService:
             first_frame_ns=vitals.first_frame_ns,
             path=self._paths.path,
             detour=self._paths.trouble,
+            pins=self._panel.trouble,
             run=vitals.run,
             segment_seconds=round(vitals.segment_seconds, 1),
             ring_seconds=round(self._ring.frames / self._settings.capture.rate, 1),

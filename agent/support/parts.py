@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +29,10 @@ _DAY_NS: Final = 86_400 * NS_PER_S
 _LOG_LINES: Final = 5000
 _PATIENCE_S: Final = 30
 
+_OF_INSTALLATION: Final = ("kiosk-first-boot.service", "kiosk-spool-grow.service", "kiosk-trial.service")
+_FIRST_LOG: Final = "var/tmp/kiosk-recorder.log"
+"""Where a stock system's first start writes how the installation went (image/cloud-init)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -47,9 +53,12 @@ def collect(scene: Scene) -> Iterator[tuple[str, str]]:
     """Names and texts. What can't be had says why in its own place, and keeps nothing else from being told."""
     for name, part in _PARTS.items():
         try:
-            yield name, part(scene)
+            text = part(scene)
         except (KioskError, OSError, subprocess.SubprocessError) as error:
-            yield name, f"not available: {error}\n"
+            text = f"not available: {error}\n"
+        except Exception as error:  # noqa: BLE001 (told)
+            text = f"not available: {type(error).__name__}: {error}\n"
+        yield name, text
 
 
 def _about(scene: Scene) -> str:
@@ -175,6 +184,41 @@ def _journal(*arguments: str) -> Callable[[Scene], str]:
     return read
 
 
+def _installation(scene: Scene) -> str:
+    """What installed this kiosk, took in its configuration and judged its release."""
+    said = _journal(*(f"--unit={unit}" for unit in _OF_INSTALLATION))(scene)
+    return f"{said}-- /{_FIRST_LOG}\n{_end_of_log(scene.root / _FIRST_LOG)}"
+
+
+def _end_of_log(file: Path) -> str:
+    try:
+        # Anybody may have put something into that directory: a link could lead root to what nobody should read.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return "none\n"
+    except OSError as error:
+        return f"not available: {error.strerror}\n"
+    with os.fdopen(descriptor, errors="replace") as log:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return "not available: it is no file\n"
+        return "".join(deque(log, _LOG_LINES))
+
+
+def _releases(scene: Scene) -> str:
+    """Which release runs, which did before it, which is still being judged, and which are here."""
+    place = scene.root / "opt/kiosk-recorder"
+    if not place.is_dir():
+        return "none: this kiosk runs from where it lies\n"
+    current, previous = ((place / name) for name in ("current", "previous"))
+    lines = [f"{link.name}: {link.readlink().name if link.is_symlink() else 'none'}" for link in (current, previous)]
+    lines.append(f"on trial: {(told(place / 'trial') or 'none').strip()}")
+    lines += [
+        f"{release.name} is {'complete' if (release / 'complete').exists() else 'not complete'}"
+        for release in sorted((place / "releases").iterdir())
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _known(scene: Scene) -> Kiosk:
     """Raises KioskError when nobody knows where the kiosk's files are."""
     if scene.kiosk is None:
@@ -194,9 +238,11 @@ _PARTS: Final[dict[str, Callable[[Scene], str]]] = {
     "hardware.json": _hardware,
     "ledger.json": _ledger,
     "log-courier.txt": _journal("-u", "kiosk-courier.service"),
+    "log-installation.txt": _installation,
     "log-kernel.txt": _journal("-k", "-p", "warning"),
     "log-recorder.txt": _journal("-u", "kiosk-recorder.service"),
     "processes.txt": _processes,
+    "releases.txt": _releases,
     "sound.txt": _sound,
     "spool.txt": _spool,
     "status.json": _status,

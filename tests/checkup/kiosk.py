@@ -66,5 +66,5 @@ def verdicts(findings: dict[str, Finding]) -> dict[str, str]:
     return {subject: finding.verdict for subject, finding in findings.items()}
 
 
-SAMPLE = Sample(b"fLaC" + bytes(20000), 10.0, "10 s heard just now", fresh=True)
+SAMPLE = Sample(b"fLaC" + bytes(20000), 10.0, "10 s heard just now")
 """Something to upload."""

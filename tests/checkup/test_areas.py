@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,10 +39,32 @@ def test_what_stops_an_area_is_its_finding(checked: Visit, monkeypatch: pytest.M
             raise OSError(5, "Input/output error")
         yield Finding("two", "green", "good")
 
-    monkeypatch.setattr(areas, "AREAS", {"first": stopped, "second": broken})
-    first, second = areas.walk(checked, ["first", "second"])
+    def unforeseen(_visit: Visit) -> Iterator[Finding]:
+        yield Finding("three", "green", "good")
+        raise subprocess.TimeoutExpired("systemctl", 10)
+
+    monkeypatch.setattr(areas, "AREAS", {"first": stopped, "second": broken, "third": unforeseen})
+    first, second, third = areas.walk(checked, ["first", "second", "third"])
     assert first.findings[1] == Finding("first", "red", "look there: it is dark", "make light")
     assert (second.findings[0].verdict, second.findings[0].text) == ("red", "[Errno 5] Input/output error")
+    assert [finding.verdict for finding in third.findings] == ["green", "red"]
+    assert third.findings[1].text == "TimeoutExpired: Command 'systemctl' timed out after 10 seconds"
+
+
+def test_whoever_looks_in_a_service_s_stead_and_gives_no_answer_stops_its_own_area_alone(
+    checked: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(user: str, _look: object, _visit: Visit) -> list[Finding]:
+        raise KioskError("check", place=f"as {user}", cause="nothing was said", hint="report it")
+
+    def good(_visit: Visit) -> Iterator[Finding]:
+        yield Finding("two", "green", "good")
+
+    monkeypatch.setattr(areas, "in_stead_of", silent)
+    monkeypatch.setattr(areas, "AREAS", {"store": good, "clock": good})
+    store, clock = areas.walk(checked, ["store", "clock"])
+    assert store.findings == (Finding("store", "red", "check as kiosk-courier: nothing was said", "report it"),)
+    assert clock.findings[0].verdict == "green"
 
 
 def test_areas_are_chosen_by_name_and_kept_in_order() -> None:
@@ -155,5 +178,7 @@ def test_every_line_is_explained_to_the_technician() -> None:
         told = set(subjects(source)) | {"store": {"GET", "HEAD", "DELETE"}, "software": {"recorder", "courier"}}.get(
             name, set()
         )
-        told |= {"broker": {"hearing others"}, "recording": {"sealing"}}.get(name, set())
+        told |= {"broker": {"hearing others"}, "recording": {"sealing"}, "machine": {"button and light"}}.get(
+            name, set()
+        )
         assert explained - {"line"} == told, name

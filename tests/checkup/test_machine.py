@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gpiozero import Device
+from gpiozero.pins.mock import MockFactory
 
 from agent.checkup import clock, machine, software
 from agent.checkup.machine import power, swap, temperature
+from agent.checkup.visit import Visit
 from agent.contract.flags import FLAGS
 from agent.limits import Alerts
+from agent.settings import Gpio
+from agent.status import RecorderStatus, write_status
 from hw.board import Board
 from hw.clock import time_services
+from hw.gpio import Button
 from hw.memory import Memory, Swap
 from tests.checkup.kiosk import found, kiosk, verdicts, visit
 from tests.clocks import FakeClock
@@ -23,6 +31,55 @@ def test_what_a_machine_does_not_tell_is_grey(tmp_path: Path) -> None:
     assert verdicts(found(machine.look, visit(kiosk(tmp_path), root=tmp_path))) == dict.fromkeys(
         ("temperature", "power supply", "swap", "memory"), "grey"
     )
+
+
+@pytest.fixture
+def pins() -> Iterator[MockFactory]:
+    before, Device.pin_factory = Device.pin_factory, MockFactory()
+    yield Device.pin_factory
+    Device.pin_factory.reset()
+    Device.pin_factory = before
+
+
+def with_pins(root: Path, **changes: object) -> Visit:
+    settings = replace(kiosk(root), gpio=Gpio(led=17, button=27))
+    return visit(settings, FakeClock(), root=root, **changes)
+
+
+@pytest.mark.usefixtures("pins")
+def test_a_button_and_a_light_that_can_be_taken_are_good_and_given_back(tmp_path: Path) -> None:
+    checked = with_pins(tmp_path)
+    for _ in range(2):
+        finding = found(machine.look, checked)["button and light"]
+        assert (finding.verdict, finding.text) == (
+            "green",
+            "GPIO 17 for the light and GPIO 27 for the button can be used",
+        )
+
+
+@pytest.mark.usefixtures("pins")
+def test_a_pin_that_another_program_has_is_red(tmp_path: Path) -> None:
+    button = Button(27, tmp_path, lambda: None, lambda: None)
+    finding = found(machine.look, with_pins(tmp_path))["button and light"]
+    assert (finding.verdict, "GPIO 27" in finding.text) == ("red", True)
+    button.close()
+
+
+def test_without_a_library_that_reaches_the_pins_it_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gpiozero", None)
+    finding = found(machine.look, with_pins(tmp_path))["button and light"]
+    assert (finding.verdict, "no library reaches the pins" in finding.text) == ("red", True)
+
+
+def test_while_the_recorder_has_the_pins_its_word_counts(tmp_path: Path) -> None:
+    checked = with_pins(tmp_path, recorder_pid=7)
+    assert found(machine.look, checked)["button and light"].verdict == "grey"
+    checked.runtime.mkdir()
+    picture = RecorderStatus(pid=7, boot=checked.clock.boot, state="recording", since_ns=0, updated_ns=0)
+    for told, verdict, way_out in (("", "green", ""), ("use pin GPIO 17: busy\n  → free it", "red", "free it")):
+        write_status(checked.runtime, replace(picture, pins=told))
+        finding = found(machine.look, checked)["button and light"]
+        assert (finding.verdict, finding.way_out) == (verdict, way_out)
 
 
 def test_a_pi_with_a_thin_cable_is_red(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_without_recipients_it_is_yellow(heard: Heard) -> None:
 def test_a_recorder_that_does_not_seal_what_it_should_is_red(heard: Heard, tmp_path: Path) -> None:
     checked = heard(age_key(tmp_path).public)
     assert checked.sample is not None
-    checked.sample = replace(checked.sample, sealed=None, fresh=False)
+    checked.kept = replace(checked.sample, sealed=None)
     assert found(recording.look, checked)["sealing"].verdict == "red"
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from agent.checkup.areas import AREAS
+from agent.contract.age import MAGIC
 from hw.simulated import SimulatedRoom
+from tests.checkup.test_store import tight
 from tests.cli.kiosk import PROGRAM, ROOT, Kiosk
 from tests.keys import age_key
 from tests.recorder.room import RATE, noise
+from tests.servers import Bucket
 from tests.soundcard import Soundcard, eventually
 
 
@@ -109,6 +112,38 @@ def test_a_sealed_recording_of_the_spool_is_opened_with_the_key_at_hand(kiosk: K
         findings = by_subject(answer.json())
         assert findings["recording", "recording"]["verdict"] == "green"
         assert findings["recording", "sealing"]["verdict"] == opened, findings
+
+
+def test_a_kiosk_that_works_is_good_though_nothing_stays_on_its_card(
+    kiosk: Kiosk, room: SimulatedRoom, bucket: Bucket
+) -> None:
+    tight(bucket)
+    key = age_key(kiosk.root)
+    kiosk.configure(
+        capture=f'pcm = "{room.pcm}"',
+        spool='keep_uploaded = "0s"',
+        rest=f'[seal]\nrecipients = ["{key.public}"]\n'
+        f'[upload]\ntarget = "s3://{bucket.name}/rooms"\nendpoint_url = "{bucket.store.url}"\n'
+        f'region = "us-east-1"\nclock_wait = "0s"\n',
+    )
+    kiosk.start("record")
+    kiosk.start("courier")
+    kiosk.recording()
+    eventually(lambda: any("_check" not in name for name in bucket.keys()), "an uploaded segment")  # noqa: SIM118
+    areas = [word for name in ("recording", "store", "card") for word in ("--only", name)]
+    answer = kiosk.run("check", "--seconds", "1", *areas, "--identity", key.secret, "--json")
+    findings = by_subject(answer.json())
+    for each in (("recording", "recording"), ("recording", "sealing"), ("store", "upload")):
+        assert findings[each]["verdict"] == "green", findings[each]
+    assert "the recorder's newest" in findings["recording", "recording"]["text"]
+    assert "opened again" in findings["recording", "sealing"]["text"]
+    assert "at least" not in findings["card", "space"]["text"]
+    (uploaded,) = (name for name in bucket.keys() if "/_check/" in name)  # noqa: SIM118
+    assert uploaded.endswith(".flac.age")
+    assert bucket.get(uploaded)[0].startswith(MAGIC)
+    # A second of sound, not a line of text.
+    assert findings["store", "upload"]["facts"]["bytes"] > RATE // 2
+    assert not [path for path in files_below(kiosk.root) if b"fLaC" in path.read_bytes()]
 
 
 def test_the_services_environment_counts_and_the_shell_s_more(kiosk: Kiosk) -> None:

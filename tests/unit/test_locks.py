@@ -93,6 +93,13 @@ def test_the_lock_of_the_tests_satisfies_what_its_packages_ask_for(python: str) 
         assert unmet([Requirement(text) for text in requires], lock, python) == [], name
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_something_drives_the_pins_of_a_pi_whatever_its_python(python: str) -> None:
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": "aarch64"}
+    drivers = [pins("kiosk")[canonicalize_name(name)].requirement for name in ("lgpio", "adafruit-lgpio")]
+    assert sum(each.marker is None or each.marker.evaluate(environment) for each in drivers) == 1
+
+
 def test_a_package_that_the_lock_lacks_is_noticed() -> None:
     lock = pins("kiosk")
     assert unmet([Requirement("numpy>=99"), Requirement("left-pad")], lock, "3.11") == ["numpy>=99", "left-pad"]
