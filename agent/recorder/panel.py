@@ -42,14 +42,19 @@ class Panel:
         orders: Orders,
         state: Callable[[], RecorderState],
         may_resume: Callable[[], bool],
+        hearing: Callable[[], bool],
     ) -> None:
-        """`state` tells what the recorder does; `may_resume` whether it would record if nobody wanted quiet."""
+        """`state` tells what the recorder does; `may_resume` whether it would record if nobody wanted quiet.
+
+        `hearing` tells whether the microphone is open.
+        """
         self._gpio = gpio
         self._runtime = runtime
         self._clock = clock
         self._orders = orders
         self._state = state
         self._may_resume = may_resume
+        self._hearing = hearing
         self._light: Light | None = None
         self._button: Button | None = None
         self._shown: Sign | None = None
@@ -130,6 +135,7 @@ class Panel:
                 keeping=self._orders.keeping,
                 uploading=self._uploading(),
                 identifying=self._clock.monotonic_ns() < self._identify_until_ns,
+                hearing=self._hearing(),
             )
         )
 
