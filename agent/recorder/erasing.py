@@ -3,7 +3,8 @@
     1. the order becomes a file `<spool.path>/erase/<id>.json`, durable; where it came by command, from memory
     2. the writer seals what is open, once everything that was heard before the stretch's end has come to it
     3. one transaction of the ledger: the recordings are `erased`, the journal has `erasure` with their names
-    4. their files go, also from quarantine; `fsync` of the directories
+    4. their files go, also from quarantine, and what lies there of that stretch, or may, without the ledger's knowing;
+       `fsync` of the directories
     5. the order's file goes
 
 Each step can be repeated: an order that the journal has is carried out from 4 on. The courier makes a tombstone of the
@@ -26,6 +27,7 @@ from typing import Final
 
 from agent.contract.commands import ID
 from agent.ledger import Boot, Segment
+from agent.recorder.aside import unknown_within
 from agent.recorder.root import Root
 from agent.recorder.writer import Writer
 from agent.spool import replace_file, sync_directory
@@ -117,7 +119,7 @@ def carry_out(root: Root, erasure: Erasure) -> Erased:
         log.warning("%d recordings are erased: %s", len(names), erasure.why or "no reason was given")
     for name in names:
         root.retention.remove(name)
-    root.retention.remove_from_quarantine(names)
+    root.retention.remove_from_quarantine([*map(str, names), *_set_aside(root, erasure)])
     for directory in (root.layout.sealed, root.layout.quarantine):
         sync_directory(directory)
     with ledger.transaction():
@@ -125,6 +127,16 @@ def carry_out(root: Root, erasure: Erasure) -> Erased:
     segments = [segment for name in names if (segment := ledger.segment(name)) is not None]
     in_store = sum(segment.key is not None for segment in segments)
     return Erased(len(names), sum(segment.seconds for segment in segments), in_store)
+
+
+def _set_aside(root: Root, erasure: Erasure) -> list[str]:
+    """What it's about in quarantine, unknown to the ledger; also what can't be dated, for it may be."""
+    within, undated = unknown_within(root.layout, root.ledger, erasure.from_ns, erasure.to_ns)
+    for stem in within:
+        log.warning("%s in quarantine is erased, too", stem)
+    for stem in undated:
+        log.warning("%s in quarantine is erased, too: nobody can tell when that was recorded", stem)
+    return within + undated
 
 
 def fulfilled(root: Path, erasure: Erasure) -> None:

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.ledger import Ledger, Segment
+from agent.ledger import ClockState, Ledger, Segment
 from agent.recorder import erasing
 from agent.recorder.erasing import Erased, Erasure, Erasures, order, ordered
 from agent.recorder.removal import quarantine
 from agent.recorder.retention import Retention
 from agent.recorder.root import Root
+from agent.sidecar import Header
+from agent.spool import SegmentName
 from agent.timeline import read
 from agent.units import NS_PER_S
 from tests.clocks import FakeClock
-from tests.recorder.room import WriterRoom, noise, settings
+from tests.recorder.room import RATE, WriterRoom, noise, settings
 
 ID = "ab" * 8
 
@@ -111,6 +113,39 @@ def test_what_lies_in_quarantine_goes_too(scene: Scene) -> None:
     order(scene.layout.root, scene.last(60))
     scene.step()
     assert scene.files() == set()
+
+
+def test_what_lies_in_quarantine_unknown_to_the_ledger_goes_by_its_sidecar(scene: Scene) -> None:
+    before = set_aside(scene, "a" * 12, -60)
+    within, again = set_aside(scene, "b" * 12, 1), set_aside(scene, "b" * 12, 1)
+    dateless = set_aside(scene, "c" * 12, -60, boot="e" * 32, clock="unsynchronised")
+    other_boot = set_aside(scene, "d" * 12, -60, boot="e" * 32, clock="synchronised")
+    torn = set_aside(scene, "e" * 12, -60)
+    (scene.layout.quarantine / f"{torn}.meta").write_bytes(b"nothing that anybody understands")
+    (scene.layout.quarantine / "speech.wav").write_bytes(b"sound")
+    assert within == again
+    scene.retention.recount()
+    scene.hear(noise(4))
+    order(scene.layout.root, scene.last(4))
+    assert scene.step() == Erased(2, 4.0, 0)
+    left = {path.name.partition(".")[0] for path in scene.layout.quarantine.iterdir()}
+    assert left == {before, other_boot}, f"{dateless} may have been anything"
+    used = scene.retention.used
+    scene.retention.recount()
+    assert used == scene.retention.used
+
+
+def set_aside(scene: Scene, run: str, begins_s: float, *, boot: str = "", clock: ClockState = "synchronised") -> str:
+    """Audio of 2 s and its sidecar in quarantine, heard that long from now; its name."""
+    now_ns, name = scene.clock.monotonic_ns(), SegmentName(run, 0)
+    begin_ns = now_ns + round(begins_s * NS_PER_S)
+    wall_ns = scene.ledger.now_ns() + round(begins_s * NS_PER_S)
+    header = Header(name, boot or scene.clock.boot, begin_ns, wall_ns, clock, RATE, 1, 2 * RATE)
+    audio, meta = scene.layout.part(name), scene.layout.open_meta(name)
+    audio.write_bytes(b"audio")
+    meta.write_bytes(header.pack())
+    quarantine(scene.layout, audio, meta)
+    return str(name)
 
 
 def test_what_lies_outside_and_what_was_given_up_stays_as_it_is(scene: Scene) -> None:
