@@ -14,6 +14,7 @@ from typing import Final
 from agent.contract.metrics import RecorderState
 from agent.errors import KioskError
 from agent.recorder.light import WARNING_S, Sign, Situation, sign_of
+from agent.recorder.memory import make_own, memory_of
 from agent.recorder.orders import Orders
 from agent.settings import Gpio
 from agent.status import uploading_mark
@@ -50,6 +51,7 @@ class Panel:
         """
         self._gpio = gpio
         self._runtime = runtime
+        self._scratch = memory_of(runtime) / "pins"
         self._clock = clock
         self._orders = orders
         self._state = state
@@ -77,10 +79,19 @@ class Panel:
             self._try(self._take_button)
 
     def _take_light(self) -> None:
-        self._light = Light(self._gpio.led, self._runtime)
+        self._light = Light(self._gpio.led, self._private())
 
     def _take_button(self) -> None:
-        self._button = Button(self._gpio.button, self._runtime, self._orders.press, self._orders.hold)
+        self._button = Button(self._gpio.button, self._private(), self._orders.press, self._orders.hold)
+
+    def _private(self) -> Path:
+        """Where lgpio's pipe can lie: whoever may write into that presses the button. Raises KioskError."""
+        try:
+            make_own(self._scratch.parent)
+            self._scratch.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise KioskError("use pins", place=str(self._scratch), cause=error.strerror or str(error)) from error
+        return self._scratch
 
     def _try(self, take: Callable[[], None]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -161,7 +162,8 @@ class Room:
 
 
 @pytest.fixture
-def pins() -> Iterator[Any]:
+def pins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.delenv("LG_WD", raising=False)
     before, Device.pin_factory = Device.pin_factory, MockFactory()
     yield Device.pin_factory
     Device.pin_factory.reset()
@@ -345,6 +347,12 @@ def test_recording_is_announced_too_when_the_clock_becomes_right_after_a_power_c
     room.clock.advance(1)
     again.settled(light.RECORDING)
     again.die()
+
+
+def test_nobody_else_can_press_the_button_by_the_pipe_that_tells_of_it(room: Room) -> None:
+    pipes = memory_of(room.runtime) / "pins"
+    assert pipes.stat().st_mode & 0o777 == 0o700
+    assert os.environ["LG_WD"] == str(pipes)
 
 
 def test_the_light_is_lit_while_the_card_is_still_looked_at_and_the_room_is_heard(room: Room) -> None:
