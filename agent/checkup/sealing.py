@@ -13,6 +13,7 @@ from agent.contract import age
 from agent.contract.commands import target_of
 from agent.errors import KioskError
 from agent.recorder.encryption import parsed
+from agent.recorder.memory import memory_of
 from agent.recorder.rotation import remembered
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ def recipients_of(visit: Visit) -> tuple[str, ...]:
     configured = settings.seal.recipients
     target = target_of(settings.device.site, settings.device.id)
     rotation = remembered(
-        visit.layout.root, visit.runtime, keys=settings.commands.admin_keys, target=target, configured=configured
+        visit.layout.root,
+        memory_of(visit.runtime),
+        keys=settings.commands.admin_keys,
+        target=target,
+        configured=configured,
     )
     return configured if rotation is None else rotation.recipients
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import KioskError
+from agent.recorder.memory import make_own, memory_of
 from agent.recorder.root import Root, open_root
 from agent.recorder.succession import CARD_ERRORS, CardFailed, Succession
 from agent.recorder.turns import Turns
@@ -33,7 +34,7 @@ class DirectPath:
     """The spool in memory, and who writes there."""
 
     def __init__(self, settings: Settings, runtime: Path, clock: Clock, vitals: Vitals, turns: Turns) -> None:
-        self._settings = settings.on_direct_path(runtime / "direct")
+        self._settings = settings.on_direct_path(memory_of(runtime))
         self.layout = Layout(self._settings.spool.path)
         self._clock = clock
         self._vitals = vitals
@@ -57,6 +58,7 @@ class DirectPath:
 
     @contextmanager
     def _opened(self) -> Iterator[Root]:
+        make_own(self.layout.root)
         self.layout.create()
         with (
             closing(InstanceLock(self.layout, "recorder")),

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from agent.ledger import Boot, Entry, Gap, Ledger, LedgerMissing, NoteKind, Segment, State
+from agent.recorder.memory import is_own
 from agent.recorder.removal import remove_files
 from agent.recorder.root import Root
 from agent.recorder.segment import move_into_sealed
@@ -65,6 +66,9 @@ def cuts_for_card(direct: Layout, clock: Clock) -> list[Cut]:
 @contextmanager
 def _ledger_of(direct: Layout, clock: Clock, *, read_only: bool = False) -> Iterator[Ledger | None]:
     """The one in memory; None when there is none, or its writer hasn't come further than to begin one."""
+    if not is_own(direct.root):
+        yield None
+        return
     try:
         ledger = Ledger(direct.ledger, clock, read_only=read_only)
     except LedgerMissing:

@@ -10,6 +10,7 @@ from typing import Final
 
 from agent.recorder import rotation
 from agent.recorder.light import Keeping
+from agent.recorder.memory import make_own
 from agent.recorder.rotation import Rotation
 from agent.recorder.standing import Standing, keep
 from agent.units import NS_PER_S
@@ -27,9 +28,9 @@ _SLOW_NS: Final = 2 * NS_PER_S
 class Keeper:
     """Belongs to the main thread; what `kept` is called from is the keeper's own."""
 
-    def __init__(self, card: Path, runtime: Path, clock: Clock, kept: Callable[[], None]) -> None:
+    def __init__(self, card: Path, memory: Path, clock: Clock, kept: Callable[[], None]) -> None:
         self._card = card
-        self._runtime = runtime
+        self._memory = memory
         self._clock = clock
         self._tell = kept
         self._changing = threading.Lock()
@@ -46,6 +47,10 @@ class Keeper:
         with self._changing:
             self._wanted = (standing, ordered)
         self._try()
+
+    def note(self, standing: Standing) -> None:
+        """Keep in memory alone what the card needn't be told."""
+        self._keep_in_memory(standing, None)
 
     def has(self, standing: Standing) -> bool:
         """Whether a power cut can't undo it."""
@@ -72,14 +77,18 @@ class Keeper:
 
     def _try(self) -> None:
         self._tried_ns = self._clock.monotonic_ns()
-        try:
-            self._write(self._runtime, *self._wanted, durable=False)
-        except OSError as error:
-            log.warning("can't keep in memory what was ordered: %s", error)
+        self._keep_in_memory(*self._wanted)
         with self._changing:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="orders", daemon=True)
                 self._thread.start()
+
+    def _keep_in_memory(self, standing: Standing, ordered: Rotation | None) -> None:
+        try:
+            make_own(self._memory)
+            self._write(self._memory, standing, ordered, durable=False)
+        except OSError as error:
+            log.warning("can't keep in memory what was ordered: %s", error)
 
     def _run(self) -> None:
         while True:

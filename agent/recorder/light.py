@@ -76,19 +76,24 @@ class Situation:
     keeping: Keeping
     uploading: bool = False
     identifying: bool = False
+    hearing: bool = False
+    """Whether the microphone is open: what is heard is kept, also before the card is ready."""
 
 
 def sign_of(situation: Situation) -> Sign | None:
     """What to show; None leaves what is shown, for it's not decided yet."""
-    if situation.identifying:
+    quiet = _quiet(situation) if situation.state in ("muted", "paused") else None
+    if situation.identifying and quiet is not SOON:
         return IDENTIFY
     match situation.state:
         case "muted" | "paused":
-            return _quiet(situation)
+            return quiet
         case "recording" | "listening":
             return UPLOADING if situation.uploading else RECORDING
         case "waiting_for_microphone" | "spool_full" | "disk_error":
             return FAULT
+        case "starting" if situation.hearing:
+            return RECORDING
         case _:
             return DARK
 

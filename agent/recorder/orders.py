@@ -32,6 +32,7 @@ from agent.recorder.encryption import Recipients
 from agent.recorder.erasing import Erased, Erasure
 from agent.recorder.keeper import Keeper
 from agent.recorder.light import Keeping
+from agent.recorder.memory import memory_of
 from agent.recorder.quiet import (
     Moment,
     Quiet,
@@ -115,7 +116,7 @@ class Orders:
         self._mute_ns = settings.privacy.mute_minutes * _MINUTE_NS
         self._has_button = settings.gpio.button != 0
         self._card = settings.spool.path
-        self._runtime = runtime
+        self._memory = memory_of(runtime)
         self._clock = clock
         self._vitals = vitals
         self._hands = hands
@@ -127,12 +128,13 @@ class Orders:
         self._taken: deque[tuple[str, bytes]] = deque()
         self._doing: _Doing | None = None
         self._standing = Standing()
+        self._doubted_ns: int | None = None
         self._presses: deque[Callable[[], None]] = deque()
         self._muted_before = False
         """Whether the press that goes on found the room muted by an earlier one."""
         self.awake = threading.Event()
         """Set when there is something to look at."""
-        self._keeper = Keeper(self._card, runtime, clock, self.awake.set)
+        self._keeper = Keeper(self._card, self._memory, clock, self.awake.set)
 
     def remember(self) -> None:
         """Before anybody may hear the room: what held when the last process ended.
@@ -140,17 +142,20 @@ class Orders:
         Raises KioskError when recordings may have to be encrypted, and nobody knows to whom.
         """
         self._rotation = rotation.remembered(
-            self._card, self._runtime, keys=self._keys, target=self._target, configured=self._configured
+            self._card, self._memory, keys=self._keys, target=self._target, configured=self._configured
         )
         if self._rotation is not None:
             self._recipients.change(self._rotation.recipients)
             log.info("recordings are encrypted to %d keys that were ordered by command", len(self._recipients.now))
         # Nobody knows who had it muted when that can't be read any more: the stronger one counts.
         source: Source = "button" if self._has_button else "command"
-        self._standing = remembered(self._card, self._runtime, self.now(), self._mute_ns, source)
+        self._standing = remembered(self._card, self._memory, self.now(), self._mute_ns, source)
         if self._standing.generation:
             # Of two copies the newer was found: now both places have it.
             self._keeper.keep(self._standing, self._rotation)
+        else:
+            # Nothing was ever ordered: a restart while the card can't be read knows that, too.
+            self._keeper.note(self._standing)
         quiet = self.quiet()
         if quiet is not None:
             log.info("the room stays %s%s", quiet.reason, self._until(quiet))
@@ -357,7 +362,10 @@ class Orders:
     def now(self) -> Moment:
         """This moment, as far as it can be told."""
         monotonic_ns = self._clock.monotonic_ns()
-        return Moment(self._clock.boot, monotonic_ns, self._vitals.wall_ns(monotonic_ns))
+        wall_ns = self._vitals.wall_ns(monotonic_ns)
+        if wall_ns is None:
+            self._doubted_ns = monotonic_ns
+        return Moment(self._clock.boot, monotonic_ns, wall_ns, self._doubted_ns)
 
 
 def _entry(command: Command, payload: bytes) -> Noted:

@@ -14,6 +14,7 @@ from typing import Final
 from agent.contract.metrics import RecorderState
 from agent.errors import KioskError
 from agent.recorder.light import WARNING_S, Sign, Situation, sign_of
+from agent.recorder.memory import make_own, memory_of
 from agent.recorder.orders import Orders
 from agent.settings import Gpio
 from agent.status import uploading_mark
@@ -42,14 +43,20 @@ class Panel:
         orders: Orders,
         state: Callable[[], RecorderState],
         may_resume: Callable[[], bool],
+        hearing: Callable[[], bool],
     ) -> None:
-        """`state` tells what the recorder does; `may_resume` whether it would record if nobody wanted quiet."""
+        """`state` tells what the recorder does; `may_resume` whether it would record if nobody wanted quiet.
+
+        `hearing` tells whether the microphone is open.
+        """
         self._gpio = gpio
         self._runtime = runtime
+        self._scratch = memory_of(runtime) / "pins"
         self._clock = clock
         self._orders = orders
         self._state = state
         self._may_resume = may_resume
+        self._hearing = hearing
         self._light: Light | None = None
         self._button: Button | None = None
         self._shown: Sign | None = None
@@ -72,10 +79,19 @@ class Panel:
             self._try(self._take_button)
 
     def _take_light(self) -> None:
-        self._light = Light(self._gpio.led, self._runtime)
+        self._light = Light(self._gpio.led, self._private())
 
     def _take_button(self) -> None:
-        self._button = Button(self._gpio.button, self._runtime, self._orders.press, self._orders.hold)
+        self._button = Button(self._gpio.button, self._private(), self._orders.press, self._orders.hold)
+
+    def _private(self) -> Path:
+        """Where lgpio's pipe can lie: whoever may write into that presses the button. Raises KioskError."""
+        try:
+            make_own(self._scratch.parent)
+            self._scratch.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise KioskError("use pins", place=str(self._scratch), cause=error.strerror or str(error)) from error
+        return self._scratch
 
     def _try(self, take: Callable[[], None]) -> None:
         try:
@@ -130,6 +146,7 @@ class Panel:
                 keeping=self._orders.keeping,
                 uploading=self._uploading(),
                 identifying=self._clock.monotonic_ns() < self._identify_until_ns,
+                hearing=self._hearing(),
             )
         )
 

@@ -29,6 +29,7 @@ from agent.recorder.direct import DirectPath, Substitute
 from agent.recorder.encryption import Recipients
 from agent.recorder.erasing import Erasures
 from agent.recorder.homecoming import Homecoming
+from agent.recorder.memory import memory_of
 from agent.recorder.ring import Ring, TakenOver
 from agent.recorder.root import Root
 from agent.recorder.succession import CARD_ERRORS, Accounted, CardFailed, Succession
@@ -82,8 +83,7 @@ class Paths:
         self._turned = turned
         self._news = threading.Event()
         """Wakes the card's thread while it has nothing to write."""
-        memory = settings.on_direct_path(runtime / "direct").spool.path
-        self.erasures = Erasures(settings.spool.path, memory, self._news.set)
+        self.erasures = Erasures(settings.spool.path, memory_of(runtime), self._news.set)
         """What people want erased."""
         self._turns = Turns(ring, clock, vitals, recipients, self.erasures, self._after_turn)
         self._direct = DirectPath(settings, runtime, clock, vitals, self._turns)

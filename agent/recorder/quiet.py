@@ -3,6 +3,7 @@
 A quiet ends by the monotonic clock of the boot in which it began. After a power cut that clock starts over: then it
 ends by wall time, if that could be trusted when the quiet began and can be now; else when it would have lasted since
 the machine came up, as if it had begun only then. So it may last longer than it was meant to, but never ends early.
+Where it turns out to be over long since, it goes on for as long as recording is announced before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from agent.recorder.light import WARNING_S
 from agent.units import NS_PER_S
 
 Reason = Literal["muted", "paused"]
@@ -18,6 +20,8 @@ Source = Literal["command", "button"]
 
 _MARGIN_NS: Final = 5 * NS_PER_S
 """What two trusted wall clocks may differ by: a store's answer tells whole seconds and takes a while."""
+
+_NOTICE_NS: Final = round(WARNING_S * NS_PER_S)
 
 _LASTING: Final = 2**63
 """Longer than any quiet that ends by itself."""
@@ -31,6 +35,8 @@ class Moment:
     monotonic_ns: int
     wall_ns: int | None
     """None while wall time can't be trusted."""
+    doubted_ns: int | None = None
+    """Monotonic time at which wall time still couldn't be trusted, of this process; None: it always could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,10 @@ def left_ns(quiet: Quiet, now: Moment) -> int | None:
     since_boot = max(0, quiet.length_ns - now.monotonic_ns)
     if quiet.wall_until_ns is None or now.wall_ns is None:
         return since_boot
-    return max(0, min(since_boot, quiet.wall_until_ns + _MARGIN_NS - now.wall_ns))
+    by_wall = quiet.wall_until_ns + _MARGIN_NS - now.wall_ns
+    if now.doubted_ns is not None:
+        by_wall = max(by_wall, now.doubted_ns + _NOTICE_NS - now.monotonic_ns)
+    return max(0, min(since_boot, by_wall))
 
 
 def lasting(quiets: Iterable[Quiet], now: Moment) -> tuple[Quiet, ...]:

@@ -152,9 +152,9 @@ class Retention:
         self._gone(remove_files(self._layout, name))
         self._removed.add(name)
 
-    def remove_from_quarantine(self, names: Iterable[SegmentName]) -> None:
-        """Remove what was set aside of segments that the ledger has settled otherwise since."""
-        wanted = {str(name) for name in names}
+    def remove_from_quarantine(self, stems: Iterable[str]) -> None:
+        """Remove what was set aside of segments that the ledger has settled otherwise since, or never knew."""
+        wanted = set(stems)
         for entry in list(files_below(self._layout.quarantine)):
             if entry.name.partition(".")[0] in wanted:
                 size = entry.stat().st_size

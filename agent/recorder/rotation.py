@@ -1,9 +1,9 @@
 """Recipients that were ordered by command: they count instead of the file's, whatever it says.
 
 The command is kept as it came, signature and all, and judged again at each start: whoever can write to the card can't
-add a recipient of his own. Kept twice as `recipients.json`: in `<spool.path>` it is durable, in `<runtime>` it survives
-a restart while the card can't be used. Of two commands the one that was issued later counts, in whatever order they
-came: a key that was revoked doesn't come back with an older command.
+add a recipient of his own. Kept twice as `recipients.json`: in `<spool.path>` it is durable, in `<runtime>/direct` it
+survives a restart while the card can't be used. Of two commands the one that was issued later counts, in whatever order
+they came: a key that was revoked doesn't come back with an older command.
 
 From encrypted there is no way back to plain. Where such a command was kept and can't be judged any more, the file's
 recipients count again; where it has none, nothing is recorded.
@@ -19,6 +19,7 @@ from typing import Final
 
 from agent.contract.commands import Command, judge_again
 from agent.errors import KioskError
+from agent.recorder.memory import kept_in
 from agent.spool import replace_file
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def remembered(
     """
     found: list[Rotation] = []
     trouble: tuple[Path, str, bool] | None = None
-    for path in (card / FILE, memory / FILE):
+    for path in kept_in(card, memory, FILE):
         try:
             payload = path.read_bytes()
         except FileNotFoundError:

@@ -102,7 +102,15 @@ class RecorderService:
             exposed=self._exposed,
         )
         self._orders = Orders(settings, clock, self._vitals, self._recipients, self._runtime, hands)
-        self._panel = Panel(settings.gpio, self._runtime, clock, self._orders, self._current, self._schedule_allows)
+        self._panel = Panel(
+            settings.gpio,
+            self._runtime,
+            clock,
+            self._orders,
+            self._current,
+            self._schedule_allows,
+            lambda: self._vitals.microphone == "recording",
+        )
 
     def run(self) -> int:
         """Record until SIGTERM or SIGINT. Returns the exit status; raises KioskError when it can't begin."""

@@ -4,7 +4,8 @@
      "obeyed": {id: expires_ns, …}, "crc": n}
 
 Kept twice: `<spool.path>/orders.json` is durable, and beside `spool/` and `state/` because it's the recorder's alone;
-`<runtime>/orders.json` is in memory, for a restart while the card can't be used. Of two the newer generation counts.
+`<runtime>/direct/orders.json` is in memory, for a restart while the card can't be used. Of two the newer generation
+counts.
 It is read before the microphone is opened, long before the ledger is ready: that's why it isn't in there.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from agent.contract.commands import REMEMBERED_NS
+from agent.recorder.memory import kept_in
 from agent.recorder.quiet import Moment, Quiet, Reason, Source, begun, lasting
 from agent.spool import replace_file
 
@@ -86,21 +88,21 @@ def decoded(text: bytes) -> Standing:
 def remembered(card: Path, memory: Path, now: Moment, damaged_ns: int, source: Source = "command") -> Standing:
     """What was kept in two directories.
 
-    A file that can't be understood may have told of a mute: then the room isn't heard for `damaged_ns` from now, as if
-    it had been muted by `source`. A card that can't be read is another matter: recordings go to memory, and what was
-    kept there counts.
+    A file that can't be understood, or read, may have told of a mute: then the other counts. Without one the room isn't
+    heard for `damaged_ns` from now, as if it had been muted by `source`.
     """
     found: list[Standing] = []
     broken = False
-    for directory in (card, memory):
+    for path in kept_in(card, memory, FILE):
         try:
-            found.append(decoded((directory / FILE).read_bytes()))
+            found.append(decoded(path.read_bytes()))
         except FileNotFoundError:
             continue
         except OSError as error:
-            log.warning("can't read %s: %s", directory / FILE, error.strerror)
+            log.warning("can't read %s: %s", path, error.strerror)
+            broken = True
         except Damaged:
-            log.error("%s is damaged: nobody knows whether the room was muted", directory / FILE)  # noqa: TRY400
+            log.error("%s is damaged: nobody knows whether the room was muted", path)  # noqa: TRY400
             broken = True
     newest = max(found, key=lambda standing: standing.generation, default=Standing())
     known = {name: until_ns for standing in found for name, until_ns in standing.obeyed.items()}

@@ -15,9 +15,9 @@ from agent.ledger import Boot, NoteKind
 from agent.recorder.levels import Levels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Noted:
-    """Something that people wanted of the kiosk, for the journal."""
+    """Something that people wanted of the kiosk, for the journal. Two that look the same are two."""
 
     kind: NoteKind
     body: dict[str, Any]

@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from agent.ledger import Gap, GapReason, Ledger
@@ -243,7 +244,8 @@ class Writer:
     def _enter(self, gaps: Iterable[Gap], **counted: float) -> None:
         """Enter gaps, counts and what was ordered together; what a failing card doesn't take is owed next time."""
         self._owed += gaps
-        noted = tuple(self._vitals.noted)
+        waiting = self._vitals.noted
+        noted = tuple(waiting)
         if not (self._owed or counted or noted):
             return
         with self._ledger.transaction():
@@ -255,8 +257,10 @@ class Writer:
                     self._ledger.count(gap_seconds_total=(gap.end_ns - gap.begin_ns) / NS_PER_S)
             self._ledger.count(**counted)
         self._owed.clear()
-        for _ in noted:
-            self._vitals.noted.popleft()
+        for note in noted:
+            # Whoever took over while the card had this one stuck has entered it already.
+            with suppress(ValueError):
+                waiting.remove(note)
 
     def _leave(self) -> None:
         """What is open ends here; a gap that is open goes on with the next writer."""

@@ -208,6 +208,34 @@ def test_neither_can_do_the_others_work(house: House) -> None:
     assert shown.splitlines() == ["kiosk-recorder:kiosk 640", "kiosk-recorder:kiosk 660"]
 
 
+_FORGED = """
+from pathlib import Path
+from agent.recorder.quiet import Moment, begun
+from agent.recorder.standing import Standing, keep
+now = Moment("f" * 32, 0, None)
+keep(Path("{place}"), Standing(generation=99, quiets=(begun("muted", "button", None, now),)), durable=False)
+"""
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["made", "planted"])
+def test_a_courier_that_was_taken_can_put_no_order_where_the_recorder_looks(house: House, made: bool) -> None:  # noqa: FBT001
+    runtime, spool = "/run/kiosk-recorder", f"/{SPOOL}"
+    if made:
+        for forbidden in ("touch {0}/orders.json", "mkdir {0}/spool", "mv {0} {0}.old", "rmdir {0}", "chmod g+w {0}"):
+            assert not house.may("courier", forbidden.format(f"{runtime}/direct")), forbidden
+    else:
+        assert house.machine.run("rmdir", f"{runtime}/direct").status == 0
+        assert house.may("courier", f"mkdir {runtime}/direct")
+        house.python("courier", _FORGED.format(place=f"{runtime}/direct"))
+    house.python("courier", _FORGED.format(place=runtime))
+    recorder, heard = house.start("recorder")
+    eventually(lambda: "STATUS=recording" in heard.said, "the room is heard", 60)
+    assert house.end(recorder) == 0
+    assert house.may("courier", f"cat {spool}/spool/sealed/*.flac >/dev/null")
+    owner = house.machine.run("stat", "-c", "%U %a", f"{runtime}/direct").text.split()
+    assert owner[0] == ("kiosk-recorder" if made else "kiosk-courier")
+
+
 def test_commands_pass_from_one_to_the_other_and_back(house: House) -> None:
     mailbox = "from pathlib import Path; from agent.mailbox import Mailbox; m = Mailbox(Path('/run/kiosk-recorder')); "
     name = "0" * 32

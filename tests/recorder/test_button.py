@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from agent.mailbox import Mailbox
 from agent.recorder import keeper, light, rotation
 from agent.recorder.encryption import Recipients
 from agent.recorder.light import Sign
+from agent.recorder.memory import memory_of
 from agent.recorder.orders import Hands, Orders
 from agent.recorder.panel import Panel
 from agent.recorder.standing import FILE, Standing, decoded, keep
@@ -82,7 +84,9 @@ class Room:
             exposed=lambda: self.exposed,
         )
         self.orders = Orders(self.settings, clock, self.vitals, self.recipients, self.runtime, hands)
-        self.panel = Panel(self.settings.gpio, self.runtime, clock, self.orders, self.state, lambda: True)
+        self.panel = Panel(
+            self.settings.gpio, self.runtime, clock, self.orders, self.state, lambda: True, lambda: self.hearing
+        )
         self.orders.remember()
         self.panel.open()
         self.turn()
@@ -95,6 +99,10 @@ class Room:
 
     def state(self) -> RecorderState:
         return self.vitals.storage if self.vitals.microphone == "recording" else self.vitals.microphone
+
+    @property
+    def hearing(self) -> bool:
+        return self.vitals.microphone == "recording"
 
     def hear(self) -> None:
         quiet = self.orders.quiet()
@@ -154,7 +162,8 @@ class Room:
 
 
 @pytest.fixture
-def pins() -> Iterator[Any]:
+def pins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.delenv("LG_WD", raising=False)
     before, Device.pin_factory = Device.pin_factory, MockFactory()
     yield Device.pin_factory
     Device.pin_factory.reset()
@@ -311,13 +320,51 @@ def test_a_power_cut_never_shortens_it(room: Room, wall_is_right: bool) -> None:
     room.press()
     room.settled(light.QUIET)
     room.clock.advance(10 * 60)
-    (room.runtime / FILE).unlink()
+    (memory_of(room.runtime) / FILE).unlink()
     room.clock.reboot("c" * 32, off_s=300)
     again = reborn(room)
     if not wall_is_right:
         again.vitals.boot = Boot(room.clock.boot, 0, "unsynchronised")
     assert again.left_minutes() == pytest.approx(15 if wall_is_right else 30, abs=0.5)
     again.settled(light.QUIET)
+    again.die()
+
+
+def test_recording_is_announced_too_when_the_clock_becomes_right_after_a_power_cut(room: Room) -> None:
+    room.press()
+    room.settled(light.QUIET)
+    (memory_of(room.runtime) / FILE).unlink()
+    room.clock.reboot("c" * 32, off_s=1200)
+    again = reborn(room)
+    right, again.vitals.boot = again.vitals.boot, Boot(room.clock.boot, 0, "unsynchronised")
+    again.settled(light.QUIET)
+    room.clock.advance(900)
+    again.settled(light.QUIET)
+    again.vitals.boot = right
+    again.settled(light.SOON)
+    room.clock.advance(59)
+    again.settled(light.SOON)
+    room.clock.advance(1)
+    again.settled(light.RECORDING)
+    again.die()
+
+
+def test_nobody_else_can_press_the_button_by_the_pipe_that_tells_of_it(room: Room) -> None:
+    pipes = memory_of(room.runtime) / "pins"
+    assert pipes.stat().st_mode & 0o777 == 0o700
+    assert os.environ["LG_WD"] == str(pipes)
+
+
+def test_the_light_is_lit_while_the_card_is_still_looked_at_and_the_room_is_heard(room: Room) -> None:
+    room.vitals.storage = "starting"
+    room.settled(light.RECORDING)
+
+
+def test_a_card_that_can_not_be_read_after_a_restart_does_not_mute_who_never_was(room: Room) -> None:
+    room.die()
+    (room.settings.spool.path / FILE).mkdir()
+    again = reborn(room)
+    assert again.orders.quiet() is None
     again.die()
 
 

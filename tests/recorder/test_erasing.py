@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.ledger import Ledger, Segment
+from agent.ledger import ClockState, Ledger, Segment
 from agent.recorder import erasing
 from agent.recorder.erasing import Erased, Erasure, Erasures, order, ordered
 from agent.recorder.removal import quarantine
 from agent.recorder.retention import Retention
 from agent.recorder.root import Root
+from agent.sidecar import Header
+from agent.spool import SegmentName
 from agent.timeline import read
 from agent.units import NS_PER_S
 from tests.clocks import FakeClock
-from tests.recorder.room import WriterRoom, noise, settings
+from tests.recorder.room import RATE, WriterRoom, noise, settings
 
 ID = "ab" * 8
 
@@ -113,6 +117,39 @@ def test_what_lies_in_quarantine_goes_too(scene: Scene) -> None:
     assert scene.files() == set()
 
 
+def test_what_lies_in_quarantine_unknown_to_the_ledger_goes_by_its_sidecar(scene: Scene) -> None:
+    before = set_aside(scene, "a" * 12, -60)
+    within, again = set_aside(scene, "b" * 12, 1), set_aside(scene, "b" * 12, 1)
+    dateless = set_aside(scene, "c" * 12, -60, boot="e" * 32, clock="unsynchronised")
+    other_boot = set_aside(scene, "d" * 12, -60, boot="e" * 32, clock="synchronised")
+    torn = set_aside(scene, "e" * 12, -60)
+    (scene.layout.quarantine / f"{torn}.meta").write_bytes(b"nothing that anybody understands")
+    (scene.layout.quarantine / "speech.wav").write_bytes(b"sound")
+    assert within == again
+    scene.retention.recount()
+    scene.hear(noise(4))
+    order(scene.layout.root, scene.last(4))
+    assert scene.step() == Erased(2, 4.0, 0)
+    left = {path.name.partition(".")[0] for path in scene.layout.quarantine.iterdir()}
+    assert left == {before, other_boot}, f"{dateless} may have been anything"
+    used = scene.retention.used
+    scene.retention.recount()
+    assert used == scene.retention.used
+
+
+def set_aside(scene: Scene, run: str, begins_s: float, *, boot: str = "", clock: ClockState = "synchronised") -> str:
+    """Audio of 2 s and its sidecar in quarantine, heard that long from now; its name."""
+    now_ns, name = scene.clock.monotonic_ns(), SegmentName(run, 0)
+    begin_ns = now_ns + round(begins_s * NS_PER_S)
+    wall_ns = scene.ledger.now_ns() + round(begins_s * NS_PER_S)
+    header = Header(name, boot or scene.clock.boot, begin_ns, wall_ns, clock, RATE, 1, 2 * RATE)
+    audio, meta = scene.layout.part(name), scene.layout.open_meta(name)
+    audio.write_bytes(b"audio")
+    meta.write_bytes(header.pack())
+    quarantine(scene.layout, audio, meta)
+    return str(name)
+
+
 def test_what_lies_outside_and_what_was_given_up_stays_as_it_is(scene: Scene) -> None:
     scene.hear(noise(8))
     segments = scene.sealed()
@@ -125,6 +162,97 @@ def test_what_lies_outside_and_what_was_given_up_stays_as_it_is(scene: Scene) ->
     order(scene.layout.root, Erasure(ID, begin_ns, begin_ns + 2 * NS_PER_S, ""))
     assert scene.step() == Erased(0, 0, 0)
     assert scene.states() == ["pending", "evicted", "pending", "pending"]
+
+
+@pytest.fixture
+def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A card that takes no orders until this is set."""
+    works = threading.Event()
+
+    def kept(root: Path, erasure: Erasure) -> None:
+        if root == scene.layout.root and not works.is_set():
+            raise OSError(5, "Input/output error")
+        order(root, erasure)
+
+    monkeypatch.setattr(erasing, "order", kept)
+    return works
+
+
+def command(scene: Scene) -> None:
+    """Have the last minute erased by command, and wait until the card was asked to keep that."""
+    scene.erasures.order(scene.last(60))
+    for thread in threading.enumerate():
+        if thread.name == "erase":
+            thread.join()
+
+
+def test_an_order_that_the_card_does_not_take_is_found_by_a_restart(
+    scene: Scene, tmp_path: Path, refusing: threading.Event
+) -> None:
+    scene.hear(noise(4))
+    command(scene)
+    assert not refusing.is_set()
+    assert list(ordered(scene.layout.root)) == []
+    scene.ledger.close()
+    again = Scene(tmp_path, scene.clock)
+    again.hear(noise(2))
+    assert again.step() == Erased(2, 4.0, 0)
+    assert list(ordered(tmp_path / "memory")) == []
+
+
+def test_a_card_that_did_not_take_an_order_is_asked_again(scene: Scene, refusing: threading.Event) -> None:
+    scene.hear(noise(3.4))
+    command(scene)
+    for takes in (False, True):
+        if takes:
+            refusing.set()
+        assert scene.step() is None, "some of it hasn't been written yet"
+        assert [each.id for each in ordered(scene.layout.root)] == [ID] * takes
+    scene.hear(noise(1.6))
+    assert scene.step() == Erased(2, 4.0, 0)
+    assert list(ordered(scene.layout.root)) == []
+
+
+def test_memory_that_is_not_used_is_told_of_no_order(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out, places = erasing.carry_out, list[Path]()
+
+    def noted(root: Root, erasure: Erasure, **named: bool) -> Erased:
+        places.append(root.layout.root)
+        return carry_out(root, erasure, **named)
+
+    monkeypatch.setattr(erasing, "carry_out", noted)
+    scene.hear(noise(4))
+    command(scene)
+    assert scene.step() == Erased(2, 4.0, 0)
+    memory = WriterRoom(settings(tmp_path / "memory"), scene.clock)
+    memory.vitals.boot = memory.ledger.boots()[-1]
+    memory.hear(noise(2))
+    scene.erasures.step(Root(memory.settings, memory.layout, memory.ledger, memory.retention), memory.writer)
+    assert places == [scene.layout.root]
+    memory.end()
+
+
+def test_an_order_that_concerns_nothing_in_memory_is_not_entered_there(scene: Scene, tmp_path: Path) -> None:
+    memory = WriterRoom(settings(tmp_path / "memory"), scene.clock)
+    memory.vitals.boot = memory.ledger.boots()[-1]
+    root = Root(memory.settings, memory.layout, memory.ledger, memory.retention)
+    now_ns = scene.ledger.now_ns()
+    scene.erasures.order(Erasure(ID, now_ns - 60 * NS_PER_S, now_ns - 30 * NS_PER_S, ""))
+    scene.erasures.step(root, memory.writer)
+    assert scene.step() == Erased(0, 0, 0)
+    assert (scene.ledger.erasures(), memory.ledger.erasures()) == ([(ID, "", [])], [])
+    memory.end()
+
+
+def test_nobody_but_the_recorder_can_put_an_order_there(scene: Scene) -> None:
+    before = os.umask(0o007)
+    try:
+        order(scene.layout.root, scene.last(1))
+    finally:
+        os.umask(before)
+    assert (scene.layout.root / "erase").stat().st_mode & 0o777 == 0o750
 
 
 class PowerCut(Exception):

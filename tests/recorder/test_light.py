@@ -45,7 +45,14 @@ def test_recording_is_announced_a_minute_before_it_resumes(state: RecorderState,
     assert sign_of(replace(situation, left_s=None)) is not light.SOON
 
 
-def test_whoever_looks_for_a_device_finds_it_whatever_it_does() -> None:
+def test_the_light_is_lit_as_soon_as_sound_is_kept_not_only_when_the_card_is_ready() -> None:
+    starting = Situation("starting", 0, "kept")
+    assert sign_of(starting) is light.DARK
+    assert sign_of(replace(starting, hearing=True)) is light.RECORDING
+
+
+def test_whoever_looks_for_a_device_finds_it_but_is_told_of_recording_first() -> None:
+    assert sign_of(replace(MUTED, left_s=60.0, identifying=True)) is light.SOON
     for situation in (RECORDING, MUTED, replace(MUTED, keeping="under way")):
         assert sign_of(replace(situation, identifying=True)) is light.IDENTIFY
 

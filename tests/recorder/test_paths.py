@@ -481,9 +481,9 @@ def test_what_is_erased_while_memory_is_chosen_goes_there_first_and_recording_go
     """Were the order forgotten before, a kill in between would bring the recording home."""
     carry_out, places = erasing.carry_out, list[Path]()
 
-    def noted(root: Root, erasure: Erasure) -> Erased:
+    def noted(root: Root, erasure: Erasure, **named: bool) -> Erased:
         places.append(root.layout.root)
-        return carry_out(root, erasure)
+        return carry_out(root, erasure, **named)
 
     monkeypatch.setattr(erasing, "carry_out", noted)
     kiosk.hear(3)

@@ -33,6 +33,15 @@ def test_after_a_power_cut_it_ends_by_wall_time_when_that_was_and_is_trusted() -
     assert left_ns(quiet, later(3606, "b" * 32, since_boot_s=10)) == 0
 
 
+def test_where_the_clock_becomes_right_after_its_end_it_goes_on_for_the_minute_that_announces_recording() -> None:
+    quiet = begun("muted", "command", HOUR_NS, NOW)
+    long_after = later(9 * 3600, "b" * 32, since_boot_s=30)
+    assert left_ns(quiet, replace(long_after, doubted_ns=20 * NS_PER_S)) == 50 * NS_PER_S
+    assert left_ns(quiet, replace(long_after, doubted_ns=None)) == 0
+    old = replace(long_after, monotonic_ns=HOUR_NS - 9 * NS_PER_S, doubted_ns=HOUR_NS - 10 * NS_PER_S)
+    assert left_ns(quiet, old) == 9 * NS_PER_S, "and never for longer than it was meant to be"
+
+
 def test_without_a_clock_it_lasts_its_whole_length_from_when_the_machine_came_up() -> None:
     quiet = begun("muted", "command", HOUR_NS, NOW)
     assert left_ns(quiet, later(9 * 3600, "b" * 32, wall=False, since_boot_s=3599)) == NS_PER_S
@@ -75,3 +84,14 @@ def test_a_file_that_cannot_be_understood_counts_as_a_mute(tmp_path: Path) -> No
     quiet = in_force(remembered(tmp_path, tmp_path / "none", NOW, HOUR_NS).quiets, NOW)
     assert quiet is not None
     assert (quiet.reason, left_ns(quiet, NOW)) == ("muted", HOUR_NS)
+
+
+def test_a_card_that_cannot_be_read_counts_as_a_mute_unless_memory_knows_better(tmp_path: Path) -> None:
+    card, memory = tmp_path / "card", tmp_path / "memory"
+    (card / FILE).mkdir(parents=True)
+    quiet = in_force(remembered(card, memory, NOW, HOUR_NS, "button").quiets, NOW)
+    assert quiet is not None
+    assert (quiet.reason, quiet.source, left_ns(quiet, NOW)) == ("muted", "button", HOUR_NS)
+    memory.mkdir()
+    keep(memory, Standing(), durable=False)
+    assert remembered(card, memory, NOW, HOUR_NS).quiets == ()

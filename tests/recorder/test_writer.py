@@ -13,6 +13,7 @@ from agent.ledger import Gap, Ledger
 from agent.recorder.recovery import recover
 from agent.recorder.ring import TakenOver
 from agent.recorder.succession import CardFailed, Succession
+from agent.recorder.vitals import Noted
 from agent.settings import Capture, Voice
 from agent.spool import files_below
 from agent.units import Duration, Size
@@ -21,6 +22,8 @@ from tests.recorder.room import RATE, WriterRoom, noise, settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from agent.ledger import NoteKind
 
 
 @pytest.fixture
@@ -218,6 +221,41 @@ def test_a_writer_that_is_stuck_is_taken_over_and_finishes_when_the_card_lets_it
     direct.end()
     np.testing.assert_array_equal(everything(room, direct), played)
     assert meet(room, direct)
+
+
+def test_what_was_ordered_while_the_card_had_a_writer_stuck_is_entered_by_whoever_goes_on(
+    room: WriterRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = noise(12)
+    first, second, other = (Noted("button", {"did": "mute", "minutes": 30}) for _ in range(3))
+    noted = room.vitals.noted
+    successors: list[WriterRoom] = []
+    enter = room.ledger.note
+
+    def stuck(kind: NoteKind, body: dict[str, object]) -> None:
+        enter(kind, body)
+        if not successors:
+            room.ring.hand_to("whoever comes next")
+            succession = room.writer.surrender()
+            assert succession is not None
+            successors.append(next_writer(room, tmp_path / "direct", succession))
+            successors[0].vitals.noted = noted
+            successors[0].hear(played[4 * RATE : 6 * RATE])
+            noted.append(other)
+
+    room.hear(played[: 3 * RATE])
+    monkeypatch.setattr(room.ledger, "note", stuck)
+    noted.extend((first, second))
+    room.hear(played[3 * RATE : 4 * RATE])
+    with pytest.raises(TakenOver):
+        room.writer.step()
+    room.writer.wind_up()
+    assert list(noted) == [other], "what came later is not taken for what was entered"
+    (direct,) = successors
+    direct.hear(played[6 * RATE :])
+    direct.end()
+    assert not noted
+    np.testing.assert_array_equal(everything(room, direct), played)
 
 
 def test_a_writer_that_is_asked_to_leave_hands_over_without_a_gap(room: WriterRoom, tmp_path: Path) -> None:
