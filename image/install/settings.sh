@@ -106,17 +106,20 @@ keep_settings() {
 
 # Usage: are_new — whether the services haven't lived with this configuration yet, be it by --config or by an editor.
 are_new() {
-    ! cmp -s "$ETC/config.toml" "$LIVED"
+    ! cmp -s "${NEW_CONFIG:-$(at "$ETC/config.toml")}" "$(at "$LIVED")"
 }
 
-# Usage: take_settings_back [VERSION] — the configuration with which the kiosk lived, if there is one; for a VERSION only
-# if that doesn't understand the present one, because a newer release knew more.
+# Usage: have_other_settings — whether they are new, and there are those with which the services lived.
+have_other_settings() {
+    [[ -f $(at "$LIVED") ]] && are_new
+}
+
+# Usage: take_settings_back VERSION — the configuration with which the kiosk lived, if there is one; the release is the one
+# that goes on with it.
 take_settings_back() {
-    [[ -f $(at "$LIVED") ]] || return 0
-    if [[ ${1-} ]] && understands "$1" "$ETC/config.toml" >/dev/null; then
-        return
-    fi
-    put_file "$(at "$LIVED")" "$ETC/config.toml" 0640 root:kiosk
+    NEW_CONFIG=""
+    [[ ! -f $(at "$LIVED") ]] || put_file "$(at "$LIVED")" "$ETC/config.toml" 0640 root:kiosk
+    ! settled || write_drop_ins "$1"
 }
 
 # Usage: check_settings VERSION — whether the release understands the configuration that it's going to have.

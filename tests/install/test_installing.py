@@ -112,6 +112,27 @@ def test_answers_never_write_over_a_configuration_that_says_more(kiosk: Machine)
     assert snapshot(kiosk.changes) == before
 
 
+def test_two_runs_never_change_a_kiosk_at_once(kiosk: Machine) -> None:
+    another = f"{' '.join(installation(FIRST))} {' '.join(configure(kiosk, 'south'))}"
+    said = kiosk.run(
+        "bash",
+        "-c",
+        f"""
+        exec 9>/run/kiosk-recorder-install.lock
+        flock 9
+        {{ exec 9>&-; {another}; }} >/run/said 2>&1 &
+        until grep -qs waits /run/said || ! kill -0 $!; do sleep 0.1; done
+        grep site /{ETC}/config.toml
+        flock --unlock 9
+        wait $!
+        """,
+    )
+    assert said.status == 0, said.text
+    assert said.text.strip() == 'site = "north"', "it waited"
+    assert "Another install.sh is at work" in kiosk.file("run/said").read_text()
+    assert tomllib.loads(kiosk.file(ETC / "config.toml").read_text())["device"]["site"] == "south"
+
+
 def test_on_a_terminal_what_lacks_is_asked_until_it_can_be_right(kiosk: Machine) -> None:
     kiosk.file(ETC / "config.toml").unlink()
     said = kiosk.answer("North Wing\nnorth\nroom-12\ns3://voices/rooms\n\n", *installation(FIRST))
