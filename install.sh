@@ -24,6 +24,7 @@ CONFIG="" NEW_CONFIG="" SITE="" DEVICE="" UPLOAD="" BROKER="" MICROPHONE="" WHEE
 OFFLINE=false PURGE=false DELETE_RECORDINGS=false INTERACTIVE=false FIRST_BOOT=false
 HEALTH_SECONDS=60
 SPOOL=/var/lib/kiosk-recorder
+readonly IN_MEMORY=/run/kiosk-recorder/direct # recordings that the card doesn't have
 
 usage() {
     cat <<'END'
@@ -225,14 +226,17 @@ uninstall() {
     find_spool
     if $PURGE; then
         confirm_purge
+    else
+        keep_recordings
     fi
     if running && ! $DRY_RUN; then
-        systemctl stop "${UNITS[@]}" 2>/dev/null || true
+        systemctl stop "${UNITS[@]}" kiosk-trial.service 2>/dev/null || true
     fi
     unlink_system
+    leave_swap
     remove "$OPT"
     if $PURGE; then
-        remove "$ETC" "$SPOOL"
+        remove "$ETC" "$SPOOL" "$IN_MEMORY"
         remove_users
     fi
     if running && ! $DRY_RUN; then
@@ -243,12 +247,28 @@ uninstall() {
     $PURGE || say "Recordings stay in $SPOOL, the configuration in $ETC."
 }
 
+# Usage: recordings DIRECTORY… — prints how many there are: sealed, being written, and set aside.
+recordings() {
+    local directory
+    for directory in "$@"; do
+        find "$(at "$directory/spool")" -type f \( -name '*.flac' -o -name '*.flac.age' -o -name '*.part' \) 2>/dev/null || true
+    done | wc -l
+}
+
+# What is in memory and wasn't sent yet is gone when the power is.
+keep_recordings() {
+    local count
+    count=$(recordings "$IN_MEMORY")
+    ((count == 0)) || fail "$count recordings are in memory only, in $IN_MEMORY, and weren't sent yet" \
+        "End recording (systemctl stop kiosk-recorder) and wait until they are sent (kiosk-recorder status), or add --purge."
+}
+
 # Recordings are deleted only when that was said twice.
 confirm_purge() {
     local count answer
-    count=$(find "$(at "$SPOOL/spool/sealed")" -name '*.flac*' 2>/dev/null | wc -l) || true
     $DELETE_RECORDINGS && return
-    $INTERACTIVE || fail "--purge deletes $count recordings in $SPOOL" "Say so twice: add --delete-recordings."
+    count=$(recordings "$SPOOL" "$IN_MEMORY")
+    $INTERACTIVE || fail "--purge deletes $count recordings in $SPOOL and in memory" "Say so twice: add --delete-recordings."
     local name
     name=$(sed -n 's/^id *= *"\(.*\)"$/\1/p' "$(at "$ETC/config.toml")" 2>/dev/null)
     read -rp "This deletes $count recordings for good. Type the kiosk's name (${name:=delete}): " answer

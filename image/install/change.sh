@@ -115,10 +115,15 @@ own() {
     chmod "$2" "$(at "$1")"
 }
 
-# Usage: remove PATH… — what isn't there is fine.
+# Usage: remove PATH… — what isn't there is fine. Where a file system is mounted its directory stays, empty.
 remove() {
-    local path
+    local path file
     for path in "$@"; do
-        [[ ! -e $(at "$path") && ! -L $(at "$path") ]] || change "remove $path" rm -rf -- "$(at "$path")"
+        file=$(at "$path")
+        if mountpoint --quiet -- "$file"; then
+            [[ ! $(ls -A "$file") ]] || change "empty $path" find "$file" -xdev -mindepth 1 -delete
+        elif [[ -e $file || -L $file ]]; then
+            change "remove $path" rm -rf -- "$file"
+        fi
     done
 }

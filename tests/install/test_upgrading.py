@@ -16,6 +16,7 @@ from tests.install.test_installing import configure, snapshot
 pytestmark = pytest.mark.timeout(900)
 
 TRIAL = f"/{OPT}/trial"
+IN_MEMORY = "run/kiosk-recorder/direct"
 
 THE_NEXT_START_JUDGES = ["/opt/kiosk-recorder/proven/install.sh", "--judge", "--health-seconds", "1"]
 """What kiosk-trial.service does."""
@@ -174,7 +175,7 @@ def test_recordings_and_configuration_outlive_the_recorder(kiosk: Machine) -> No
         "etc/udev/rules.d/85-kiosk-recorder.rules",
     ):
         assert not kiosk.file(left).is_symlink()
-    assert "stop kiosk-recorder.service kiosk-courier.service" in kiosk.told()
+    assert "stop kiosk-recorder.service kiosk-courier.service kiosk-trial.service" in kiosk.told()
     again = kiosk.install(FIRST, "--uninstall")
     assert "nothing to remove" in again.text
 
@@ -196,6 +197,46 @@ def test_a_flag_that_deletes_recordings_alone_deletes_nothing(kiosk: Machine) ->
     kiosk.write(f"{SPOOL}/spool/sealed/0123456789ab-000000.flac", "a morning")
     assert kiosk.install(FIRST, "--uninstall", "--delete-recordings").status == 0
     assert kiosk.file(f"{SPOOL}/spool/sealed/0123456789ab-000000.flac").exists()
+
+
+def test_a_spool_on_a_file_system_of_its_own_is_emptied(kiosk: Machine) -> None:
+    kiosk.file("srv/card").mkdir()
+    assert kiosk.run("mount", "--bind", "/srv/card", f"/{SPOOL}").status == 0
+    kiosk.write("srv/card/spool/sealed/0123456789ab-000000.flac", "a morning")
+    said = kiosk.install(FIRST, "--uninstall", "--purge", "--delete-recordings")
+    assert said.status == 0, said.text
+    assert list(kiosk.file("srv/card").iterdir()) == []
+    assert not kiosk.file(ETC).exists()
+    assert kiosk.run("getent", "passwd", "kiosk-recorder").status != 0, "it went on to the end"
+    assert "nothing to remove" in kiosk.install(FIRST, "--uninstall", "--purge", "--delete-recordings").text
+
+
+def test_recordings_that_are_in_memory_alone_are_not_forgotten(kiosk: Machine) -> None:
+    for name in (
+        "open/0123456789ab-000002.part",
+        "sealed/0123456789ab-000001.flac.age",
+        "sealed/0123456789ab-000001.meta",
+    ):
+        kiosk.write(f"{IN_MEMORY}/spool/{name}", "a morning")
+    said = kiosk.install(FIRST, "--uninstall")
+    assert said.status == 2, said.text
+    assert f"2 recordings are in memory only, in /{IN_MEMORY}" in said.text
+    assert "kiosk-recorder status" in said.text
+    kiosk.write(f"{SPOOL}/spool/quarantine/0123456789ab-000000.flac", "a morning")
+    assert "deletes 3 recordings" in kiosk.install(FIRST, "--uninstall", "--purge").text
+    kiosk.file(f"{SPOOL}/spool/quarantine/0123456789ab-000000.flac").unlink()
+    assert kiosk.told() == [], "and nothing was stopped"
+    assert kiosk.install(FIRST, "--uninstall", "--purge", "--delete-recordings").status == 0
+    assert not kiosk.file(IN_MEMORY).exists()
+
+
+def test_the_machine_swaps_again_as_its_own_settings_say(kiosk: Machine) -> None:
+    kiosk.write("etc/dphys-swapfile", "CONF_SWAPSIZE=512\n")
+    kiosk.write("etc/rpi/swap.conf", "[Main]\n")
+    assert kiosk.install(FIRST).status == 0
+    assert kiosk.install(FIRST, "--uninstall").status == 0
+    for left in ("etc/rpi/swap.conf.d/kiosk-recorder.conf", "etc/systemd/system/dphys-swapfile.service"):
+        assert not kiosk.file(left).is_symlink(), left
 
 
 # Power cuts.
