@@ -111,9 +111,10 @@ install_kiosk() {
     choose_settings
     install_missing
     find_spool # again: only now there is sure to be a Python to read TOML with
+    [[ ! $CONFIG ]] || agree_with_options
     make_users
     build_release "$VERSION"
-    $DRY_RUN || check_settings "$VERSION"
+    check_settings "$VERSION"
     begin_trial "$VERSION"
     write_settings
     make_directories
@@ -157,7 +158,7 @@ judge() {
         keep_settings
         rm -f "$UNFINISHED"
         prune_releases
-        say "Release $current records. How it's doing: kiosk-recorder status"
+        say "Release $current $(what_it_does). How it's doing: kiosk-recorder status"
         return
     fi
     show_trouble
