@@ -24,6 +24,7 @@ CONFIG="" NEW_CONFIG="" SITE="" DEVICE="" UPLOAD="" BROKER="" MICROPHONE="" WHEE
 OFFLINE=false PURGE=false DELETE_RECORDINGS=false INTERACTIVE=false FIRST_BOOT=false
 HEALTH_SECONDS=60
 SPOOL=/var/lib/kiosk-recorder
+readonly IN_MEMORY=/run/kiosk-recorder/direct # recordings that the card doesn't have
 
 usage() {
     cat <<'END'
@@ -110,9 +111,11 @@ install_kiosk() {
     choose_settings
     install_missing
     find_spool # again: only now there is sure to be a Python to read TOML with
+    [[ ! $CONFIG ]] || agree_with_options
     make_users
     build_release "$VERSION"
-    $DRY_RUN || check_settings "$VERSION"
+    check_settings "$VERSION"
+    begin_trial "$VERSION"
     write_settings
     make_directories
     give_secrets
@@ -134,7 +137,7 @@ install_kiosk() {
     elif running; then
         tell_system
         start_services
-        judge
+        judge "$HEALTH_SECONDS"
     elif [[ -e $(at "$OPT/trial") ]]; then
         say "Release $VERSION is installed. The kiosk begins with it when it starts, and keeps it if it lives."
     else
@@ -142,33 +145,36 @@ install_kiosk() {
     fi
 }
 
-# Usage: judge — keeps the current release if it lives; one that is on trial gives way to the one before it if not.
+# Usage: judge SECONDS — keeps the current release and configuration if they live that long; what is on trial gives way to
+# what was there before it if not.
 judge() {
-    local current previous
+    local current proven=""
     current=$(version_of current)
-    previous=$(version_of previous) || true
-    say "  watch both services for $HEALTH_SECONDS s"
-    if healthy "$HEALTH_SECONDS"; then
-        remove "$OPT/trial"
+    ! on_trial || proven=$(version_of proven)
+    say "  watch both services for $1 s"
+    if healthy "$1"; then
+        [[ ${proven:-$current} == "$current" ]] || put_link "releases/$proven" "$OPT/previous"
+        end_trial
         keep_settings
         rm -f "$UNFINISHED"
         prune_releases
-        say "Release $current records. How it's doing: kiosk-recorder status"
+        say "Release $current $(what_it_does). How it's doing: kiosk-recorder status"
         return
     fi
     show_trouble
-    if [[ $(cat "$(at "$OPT/trial")" 2>/dev/null) != "$current" ]] || ! complete "$previous"; then
-        remove "$OPT/trial"
+    if [[ ${proven:-$current} != "$current" ]]; then
+        say "error: release $current doesn't live: back to $proven"
+    elif have_other_settings; then
+        say "error: release $current doesn't live with this configuration. Back to the configuration with which it lived."
+    else
+        end_trial
         say "error: release $current doesn't live, and there is none to go back to"
         say "  → Mend what is said above: kiosk-recorder status. It's tried again and again meanwhile."
-        are_new && [[ -f $LIVED ]] || exit 1
-        say "Back to the configuration with which it lived."
-        take_settings_back
-    else
-        say "error: release $current doesn't live: back to $previous"
-        take_settings_back "$previous"
-        step_back_to "$previous"
+        exit 1
     fi
+    take_settings_back "${proven:-$current}"
+    move_on_to "${proven:-$current}"
+    end_trial
     tell_system
     start_services
     rm -f "$UNFINISHED"
@@ -176,29 +182,44 @@ judge() {
     exit 1
 }
 
+# Usage: judge_trial — what a power cut, or whoever left off, left unjudged.
+judge_trial() {
+    on_trial || return 0 # the one that was waited for judged it
+    if [[ -e $(at "$UNFINISHED") ]]; then
+        tell_system
+        start_services
+    fi
+    judge "$HEALTH_SECONDS"
+}
+
+# The release before this one is on trial, too: if it doesn't live either this one goes on.
 roll_back() {
     ((EUID == 0)) || fail "this takes root" "Run it with sudo."
     local previous current
     current=$(version_of current) || true
     previous=$(version_of previous) || true
+    ! on_trial || previous=$(version_of proven)
     if [[ ! $previous || $previous == "$current" ]] || ! complete "$previous"; then
         fail "there is no release before ${current:-this one}" "Install another: ./install.sh --upgrade"
     fi
-    take_settings_back "$previous"
-    step_back_to "$previous"
+    begin_trial "$previous"
+    if understands "$previous" "$ETC/config.toml" >/dev/null; then
+        write_drop_ins "$previous"
+    else
+        take_settings_back "$previous"
+    fi
+    move_on_to "$previous"
+    [[ $(version_of proven) != "$previous" ]] || end_trial # what was proven isn't tried
     if $DRY_RUN; then
         return
     fi
     if running; then
         tell_system
         start_services
-        if ! healthy 5; then
-            show_trouble
-            fail "release $previous doesn't live either" "kiosk-recorder status"
-        fi
-        rm -f "$UNFINISHED"
+        judge 5
+    else
+        say "The kiosk begins with release $previous when it starts."
     fi
-    say "Release $previous runs again."
 }
 
 uninstall() {
@@ -206,14 +227,17 @@ uninstall() {
     find_spool
     if $PURGE; then
         confirm_purge
+    else
+        keep_recordings
     fi
     if running && ! $DRY_RUN; then
-        systemctl stop "${UNITS[@]}" 2>/dev/null || true
+        systemctl stop "${UNITS[@]}" kiosk-trial.service 2>/dev/null || true
     fi
     unlink_system
+    leave_swap
     remove "$OPT"
     if $PURGE; then
-        remove "$ETC" "$SPOOL"
+        remove "$ETC" "$SPOOL" "$IN_MEMORY"
         remove_users
     fi
     if running && ! $DRY_RUN; then
@@ -224,12 +248,28 @@ uninstall() {
     $PURGE || say "Recordings stay in $SPOOL, the configuration in $ETC."
 }
 
+# Usage: recordings DIRECTORY… — prints how many there are: sealed, being written, and set aside.
+recordings() {
+    local directory
+    for directory in "$@"; do
+        find "$(at "$directory/spool")" -type f \( -name '*.flac' -o -name '*.flac.age' -o -name '*.part' \) 2>/dev/null || true
+    done | wc -l
+}
+
+# What is in memory and wasn't sent yet is gone when the power is.
+keep_recordings() {
+    local count
+    count=$(recordings "$IN_MEMORY")
+    ((count == 0)) || fail "$count recordings are in memory only, in $IN_MEMORY, and weren't sent yet" \
+        "End recording (systemctl stop kiosk-recorder) and wait until they are sent (kiosk-recorder status), or add --purge."
+}
+
 # Recordings are deleted only when that was said twice.
 confirm_purge() {
     local count answer
-    count=$(find "$(at "$SPOOL/spool/sealed")" -name '*.flac*' 2>/dev/null | wc -l) || true
     $DELETE_RECORDINGS && return
-    $INTERACTIVE || fail "--purge deletes $count recordings in $SPOOL" "Say so twice: add --delete-recordings."
+    count=$(recordings "$SPOOL" "$IN_MEMORY")
+    $INTERACTIVE || fail "--purge deletes $count recordings in $SPOOL and in memory" "Say so twice: add --delete-recordings."
     local name
     name=$(sed -n 's/^id *= *"\(.*\)"$/\1/p' "$(at "$ETC/config.toml")" 2>/dev/null)
     read -rp "This deletes $count recordings for good. Type the kiosk's name (${name:=delete}): " answer
@@ -282,6 +322,15 @@ take() {
     esac
 }
 
+# Called at the end. What was tried when the connection was lost, or somebody lost patience, is judged without them.
+# shellcheck disable=SC2317 # by the trap
+leave_off() {
+    rm -rf "$SCRATCH"
+    if [[ $LOCKED && $MODE != judge ]] && running && on_trial; then
+        systemctl start --no-block kiosk-trial.service || true
+    fi
+}
+
 main() {
     case ${1-} in
         try)
@@ -302,7 +351,8 @@ main() {
     [[ $TARGET != / ]] || TARGET=""
     [[ ! -t 0 || ! -t 1 ]] || INTERACTIVE=true
     SCRATCH=$(mktemp -d)
-    trap 'rm -rf "$SCRATCH"' EXIT
+    trap leave_off EXIT
+    one_at_a_time
     case $MODE in
         install) install_kiosk ;;
         upgrade)
@@ -310,7 +360,7 @@ main() {
             install_kiosk
             ;;
         rollback) roll_back ;;
-        judge) judge ;; # kiosk-trial.service, after a power cut
+        judge) judge_trial ;; # kiosk-trial.service, after a power cut
         provision) provision ;; # kiosk-first-boot.service, at each start
         uninstall) uninstall ;;
     esac

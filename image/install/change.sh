@@ -8,9 +8,13 @@ TARGET=""      # --root: the directory that is the kiosk's /; "" is this machine
 DRY_RUN=false  # --dry-run: say what would be changed
 CHANGES=0      # how many there were, or would have been
 LATEST=""      # the last of them
+LOCKED=""      # by which descriptor this script holds the lock
 
 # In memory: something was changed, and the services don't know yet. After a start of the machine they do.
 readonly UNFINISHED=/run/kiosk-recorder-install
+
+# Held by whoever changes this kiosk: a technician's install.sh, or the one that judges after a power cut.
+readonly LOCK=/run/kiosk-recorder-install.lock
 
 # Usage: at PATH — prints where a path of the kiosk lies here.
 at() {
@@ -24,6 +28,17 @@ within() {
     else
         "$@"
     fi
+}
+
+# Usage: one_at_a_time — waits until no other install.sh changes this kiosk, and lets none until this one ends.
+one_at_a_time() {
+    local file
+    file=$(at "$LOCK")
+    ((EUID == 0)) && ! $DRY_RUN && [[ -d ${file%/*} ]] || return 0
+    exec {LOCKED}>"$file"
+    flock --nonblock "$LOCKED" && return
+    say "Another install.sh is at work on this kiosk. This one waits until it has ended."
+    flock "$LOCKED"
 }
 
 # Usage: change DESCRIPTION COMMAND… — the only way in which anything is changed.
@@ -100,10 +115,15 @@ own() {
     chmod "$2" "$(at "$1")"
 }
 
-# Usage: remove PATH… — what isn't there is fine.
+# Usage: remove PATH… — what isn't there is fine. Where a file system is mounted its directory stays, empty.
 remove() {
-    local path
+    local path file
     for path in "$@"; do
-        [[ ! -e $(at "$path") && ! -L $(at "$path") ]] || change "remove $path" rm -rf -- "$(at "$path")"
+        file=$(at "$path")
+        if mountpoint --quiet -- "$file"; then
+            [[ ! $(ls -A "$file") ]] || change "empty $path" find "$file" -xdev -mindepth 1 -delete
+        elif [[ -e $file || -L $file ]]; then
+            change "remove $path" rm -rf -- "$file"
+        fi
     done
 }

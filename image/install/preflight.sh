@@ -17,6 +17,7 @@ preflight() {
     check_system
     check_space
     check_packages
+    check_config
     if [[ ! $TARGET ]]; then
         check_clock
         check_network
@@ -61,7 +62,7 @@ check_system() {
 check_space() {
     local free
     free=$(df -Pm "$(existing "$(at /opt)")" | awk 'NR == 2 { print $4 }')
-    ((free >= NEEDED_MIB)) ||
+    ((free >= NEEDED_MIB)) || complete "$VERSION" || # which is there already
         problem "only $free MiB are free for programs in /opt" "Make room: $NEEDED_MIB MiB are needed."
     free=$(df -Pm "$(existing "$(at "$SPOOL")")" | awk 'NR == 2 { print $4 }')
     ((free >= 2048)) ||
@@ -81,6 +82,14 @@ check_packages() {
     if $OFFLINE && ((${#missing[@]})); then
         problem "Debian packages are missing: ${missing[*]}" "Offline they can't be fetched: install them first."
     fi
+}
+
+# Whether it's right, too, only the release can tell (check_settings).
+check_config() {
+    local file=${CONFIG:-$(at "$ETC/config.toml")} said
+    [[ -f $file ]] && have_toml || return 0
+    said=$(python3 -c 'import sys, tomllib; tomllib.load(open(sys.argv[1], "rb"))' "$file" 2>&1) ||
+        problem "$file is no TOML: ${said##*: }" "Mend it: there all keys are, $ROOT/config.example.toml"
 }
 
 check_clock() {

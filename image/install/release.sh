@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Releases lie side by side, each whole in a directory of its own: wheels, Python environment, what the system is told,
-# and the install.sh that belongs to it. `current` is the one that runs, `previous` the one before it (ADR 13).
+# and the install.sh that belongs to it. `current` is the one that runs, `previous` the one that lived before it (ADR 13).
 # Sourced, never run.
 
 readonly OPT=/opt/kiosk-recorder
@@ -76,17 +76,19 @@ make_wheels() {
     rm -rf "$work"
 }
 
-# Usage: move_on_to VERSION — from one moment to the next; what was current can be gone back to.
-move_on_to() {
+# A trial: `trial` names the release that is tried, `proven` is the one that ran before. From before anything changes that it
+# needs until it's known whether it lives, the next start asks that (kiosk-trial.service).
+
+# Usage: begin_trial VERSION — of another release, of another configuration, or of both; unless there was none before.
+begin_trial() {
     local current
     current=$(version_of current) || true
-    [[ $current != "$1" ]] || return 0
-    if [[ $current ]]; then
-        put_link "releases/$current" "$OPT/previous"
-        # Until it's known whether the new one lives, the next start asks (kiosk-trial.service).
-        change "try release $1" write_trial "$1"
+    if [[ ! $current ]] || { [[ $current == "$1" ]] && ! have_other_settings; }; then
+        return
     fi
-    put_link "releases/$1" "$OPT/current"
+    # Whoever comes before the last trial was judged doesn't take what it tried for proven.
+    on_trial || put_link "releases/$current" "$OPT/proven"
+    [[ $(cat "$(at "$OPT/trial")" 2>/dev/null) == "$1" ]] || change "try release $1" write_trial "$1"
 }
 
 write_trial() {
@@ -96,13 +98,20 @@ write_trial() {
     sync "$(at "$OPT")"
 }
 
-# Usage: step_back_to VERSION — at every moment one of the two is current and the other is there.
-step_back_to() {
-    local current
-    current=$(version_of current) || true
-    put_link "releases/$1" "$OPT/current"
-    put_link "releases/$current" "$OPT/previous"
+# Usage: on_trial — whether there is a trial that nobody judged yet.
+on_trial() {
+    [[ -e $(at "$OPT/trial") ]] && complete "$(version_of proven)"
+}
+
+end_trial() {
     remove "$OPT/trial"
+    sync "$(at "$OPT")"
+    remove "$OPT/proven"
+}
+
+# Usage: move_on_to VERSION — from one moment to the next.
+move_on_to() {
+    put_link "releases/$1" "$OPT/current"
 }
 
 # Usage: prune_releases — of releases only the current and the previous one stay.

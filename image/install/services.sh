@@ -47,6 +47,17 @@ healthy() {
     done
 }
 
+# Usage: what_it_does — prints what the recorder says of itself, as the end of a sentence.
+what_it_does() {
+    local state
+    state=$(grep -om1 '"state": "[a-z_]*"' /run/kiosk-recorder/recorder.json 2>/dev/null | head -n 1 | cut -d '"' -f 4) || true
+    if [[ $state == recording ]]; then
+        printf 'records'
+    else
+        printf "runs, but doesn't record: %s" "${state:-it says nothing yet}"
+    fi
+}
+
 # Usage: show_trouble — the last words of both services.
 show_trouble() {
     journalctl --no-pager --lines=15 --output=cat --unit="${UNITS[0]}" --unit="${UNITS[1]}" 2>/dev/null |

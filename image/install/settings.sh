@@ -13,6 +13,11 @@ with open(sys.argv[2], "rb") as file:
     print(tomllib.load(file).get(section, {}).get(key, sys.argv[3]))' "$1" "$2" "${3-}" 2>/dev/null || true
 }
 
+# Usage: have_toml — whether there is a Python to read TOML with: on a bare machine only once its packages are installed.
+have_toml() {
+    python3 -c 'import tomllib' 2>/dev/null
+}
+
 # A site's or kiosk's name: it's part of topics and of the store's keys.
 readonly NAME='^[a-z0-9][a-z0-9-]{0,62}$'
 readonly NAME_RULE="lower-case letters, digits and hyphens"
@@ -42,13 +47,8 @@ settled() {
 # Usage: choose_settings — sets NEW_CONFIG to the file that config.toml is to be; "" leaves the one that is there.
 choose_settings() {
     NEW_CONFIG=$CONFIG
-    [[ ! $CONFIG ]] || return 0
-    if [[ -f $(at "$ETC/config.toml") ]]; then
-        agree device.site "$SITE"
-        agree device.id "$DEVICE"
-        agree upload.target "$UPLOAD"
-        agree mqtt.url "$BROKER"
-        agree capture.pcm "$MICROPHONE"
+    if settled; then
+        agree_with_options
         return
     fi
     ! $FIRST_BOOT || return 0
@@ -84,14 +84,23 @@ url = "$BROKER"
 END
 }
 
-# Usage: agree KEY VALUE — a configuration that is there may say more than this script knows: it's never written over in
-# part.
+# What options say a configuration says, too, be it brought or there. It may say more than this script knows: it's never
+# written over in part.
+agree_with_options() {
+    agree device.site "$SITE"
+    agree device.id "$DEVICE"
+    agree upload.target "$UPLOAD"
+    agree mqtt.url "$BROKER"
+    agree capture.pcm "$MICROPHONE"
+}
+
+# Usage: agree KEY VALUE
 agree() {
-    local known
-    [[ $2 ]] || return 0
-    known=$(setting "$1" "$(at "$ETC/config.toml")")
-    [[ $known == "$2" ]] || fail "$ETC/config.toml says $1 = \"$known\", not \"$2\"" \
-        "Change it there and run this again, or bring a whole file: --config FILE"
+    local known hint="Change it there and run this again, or bring a whole file: --config FILE"
+    [[ $2 ]] && have_toml || return 0
+    [[ ! $CONFIG ]] || hint="Change it there, or leave out the option."
+    known=$(setting "$1" "${CONFIG:-$(at "$ETC/config.toml")}")
+    [[ $known == "$2" ]] || fail "${CONFIG:-$ETC/config.toml} says $1 = \"$known\", not \"$2\"" "$hint"
 }
 
 # Usage: understands VERSION FILE — whether the release can use a configuration; FILE is a path of the kiosk.
@@ -106,23 +115,27 @@ keep_settings() {
 
 # Usage: are_new — whether the services haven't lived with this configuration yet, be it by --config or by an editor.
 are_new() {
-    ! cmp -s "$ETC/config.toml" "$LIVED"
+    ! cmp -s "${NEW_CONFIG:-$(at "$ETC/config.toml")}" "$(at "$LIVED")"
 }
 
-# Usage: take_settings_back [VERSION] — the configuration with which the kiosk lived, if there is one; for a VERSION only
-# if that doesn't understand the present one, because a newer release knew more.
+# Usage: have_other_settings — whether they are new, and there are those with which the services lived.
+have_other_settings() {
+    [[ -f $(at "$LIVED") ]] && are_new
+}
+
+# Usage: take_settings_back VERSION — the configuration with which the kiosk lived, if there is one; the release is the one
+# that goes on with it.
 take_settings_back() {
-    [[ -f $(at "$LIVED") ]] || return 0
-    if [[ ${1-} ]] && understands "$1" "$ETC/config.toml" >/dev/null; then
-        return
-    fi
-    put_file "$(at "$LIVED")" "$ETC/config.toml" 0640 root:kiosk
+    NEW_CONFIG=""
+    [[ ! -f $(at "$LIVED") ]] || put_file "$(at "$LIVED")" "$ETC/config.toml" 0640 root:kiosk
+    ! settled || write_drop_ins "$1"
 }
 
 # Usage: check_settings VERSION — whether the release understands the configuration that it's going to have.
 check_settings() {
     local file said
-    settled || return 0
+    # The release may not be there yet when this is only tried.
+    settled && complete "$1" || return 0
     # Where the kiosk can see it, too.
     file=$(mktemp -p "$(at /tmp)" kiosk-XXXXXX.toml)
     cp -- "${NEW_CONFIG:-$(at "$ETC/config.toml")}" "$file"
@@ -150,9 +163,22 @@ write_settings() {
 make_key() {
     local key recorder=$RELEASES/$1/venv/bin/kiosk-recorder
     key=$(setting custody.key "$(at "$ETC/config.toml")" "$ETC/device.key")
-    if [[ $TARGET || ! $key || (-f $key && -f $ETC/enrolment.json) ]] || ! complete "$1"; then
+    if [[ $TARGET || ! $key ]] || ! complete "$1"; then
         return
     fi
-    change "make this kiosk's key, and $ETC/enrolment.json for the admin" \
+    if [[ -f $key ]] && is_enrolled; then
+        return
+    fi
+    change "write $ETC/enrolment.json for the admin, by this kiosk's key" \
         "$recorder" enrol --config "$ETC/config.toml" --out "$ETC/enrolment.json"
+}
+
+# Usage: is_enrolled — whether the enrolment file is of the site and kiosk that the configuration names.
+is_enrolled() {
+    python3 -c '
+import json, sys, tomllib
+with open(sys.argv[1], "rb") as config, open(sys.argv[2], "rb") as file:
+    device, enrolment = tomllib.load(config)["device"], json.load(file)
+sys.exit((device["site"], device["id"]) != (enrolment["site"], enrolment["device"]))' \
+        "$ETC/config.toml" "$ETC/enrolment.json" 2>/dev/null
 }

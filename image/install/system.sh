@@ -110,6 +110,15 @@ make_swap_safe() {
     fi
 }
 
+# Usage: leave_swap — the machine swaps as its own settings say again.
+leave_swap() {
+    local masked=/etc/systemd/system/dphys-swapfile.service
+    remove /etc/rpi/swap.conf.d/kiosk-recorder.conf
+    if [[ -e $(at /etc/dphys-swapfile) && $(readlink "$(at "$masked")") == /dev/null ]]; then
+        remove "$masked"
+    fi
+}
+
 link_system() {
     local index unit
     for ((index = 0; index < ${#LINKS[@]}; index += 2)); do

@@ -1,8 +1,8 @@
 """A machine to install on: this one's files, below a layer that takes what is changed, in a mount namespace of its own.
 
 Everything is real (chroot, dpkg, Python, pip, users) but systemd, which doesn't run here: `systemctl` is a script that
-writes down what it's asked, and says that services live unless their release is called broken. The guest in
-tests/machine has the real one.
+writes down what it's asked, and says that services live unless their release is called broken, or doesn't know a word
+of the configuration. The guest in tests/machine has the real one.
 """
 
 from __future__ import annotations
@@ -45,11 +45,29 @@ read -r _
 
 _SYSTEMCTL = """#!/bin/bash
 echo "$*" >>/run/told
-lives() { ! grep -qsx "$(basename "$(readlink -f /opt/kiosk-recorder/current)")" /run/broken; }
+current=$(readlink -f /opt/kiosk-recorder/current)
+lives() {
+    ! grep -qsx "$(basename "$current")" /run/broken && ! grep -qsf "$current/unknown" /etc/kiosk-recorder/config.toml
+}
 case " $* " in
+    *" restart "*)
+        mkdir -p /run/kiosk-recorder
+        does=$(cat /run/does 2>/dev/null || echo recording)
+        printf '{"pid": 1, "state": "%s"}' "$does" >/run/kiosk-recorder/recorder.json
+        ;;
     *" is-active "*) lives ;;
     # What doesn't live is started again and again: as often as it's asked for.
-    *" show "*) lives && echo 0 || grep -c show /run/told ;;
+    # What limps begins to be when it was watched for a moment.
+    *" show "*)
+        asked=$(grep -c show /run/told)
+        if ! lives; then
+            echo "$asked"
+        elif grep -qsx "$(basename "$current")" /run/limping && ((asked > 2)); then
+            echo "$((asked - 2))"
+        else
+            echo 0
+        fi
+        ;;
 esac
 """
 
@@ -64,6 +82,12 @@ if [[ "$1 $2" == "-m venv" && -d $base ]]; then
 else
     exec -a "$0" {python} "$@"
 fi
+"""
+
+_KNOWS_LESS = """#!/bin/bash
+# As kiosk-recorder, of a release that doesn't know a word yet.
+[[ $1 != config ]] || ! grep -qf "{release}/unknown" "${{@: -1}}" || {{ echo "not known"; exit 2; }}
+exec "{release}/venv/bin/python" -P -c 'import agent.cli, sys; sys.exit(agent.cli.main())' "$@"
 """
 
 _AT_EACH_COMMAND = """
@@ -248,6 +272,16 @@ class Machine(Namespace):
     def is_broken(self, *versions: str) -> None:
         """Services of these releases don't live."""
         self.write("run/broken", "".join(f"{version}\n" for version in versions))
+
+    def limps(self, version: str) -> None:
+        """Services of this release come up, and are started again a moment later."""
+        self.write("run/limping", f"{version}\n")
+
+    def does_not_know(self, version: str, word: str) -> None:
+        """A release neither takes a configuration with this word nor lives with it."""
+        release = f"/{OPT}/releases/{version}"
+        self.write(f"{release}/unknown", f"{word}\n")
+        self.write(f"{release}/venv/bin/kiosk-recorder", _KNOWS_LESS.format(release=release), 0o755)
 
     def told(self) -> list[str]:
         """What systemctl was asked."""

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 CHANGING: Final = (
     "write_users make_release write_file write_link write_directory own write_settings make_key write_drop_ins "
-    "move_on_to write_trial write_swap tell_system start_services judge"
+    "begin_trial move_on_to write_trial tell_system start_services judge"
 )
 """Functions of install.sh that change the machine, each by its commands."""
 

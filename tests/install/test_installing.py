@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tomllib
@@ -112,6 +113,43 @@ def test_answers_never_write_over_a_configuration_that_says_more(kiosk: Machine)
     assert snapshot(kiosk.changes) == before
 
 
+def test_a_file_and_options_that_say_something_else_are_refused(kiosk: Machine) -> None:
+    before = snapshot(kiosk.changes / ETC)
+    said = kiosk.install(FIRST, *configure(kiosk, "south"), "--site", "north", "--id", "room-12")
+    assert said.status == 2
+    assert '/root/kiosk.toml says device.site = "south", not "north"' in said.text
+    assert "leave out the option" in said.text
+    assert snapshot(kiosk.changes / ETC) == before
+
+
+def test_a_kiosk_that_hears_nothing_is_not_said_to_record(kiosk: Machine) -> None:
+    kiosk.write("run/does", "waiting_for_microphone")
+    said = kiosk.install(FIRST, *configure(kiosk, "south"))
+    assert said.status == 0, said.text
+    assert f"Release {FIRST} runs, but doesn't record: waiting_for_microphone." in said.text
+
+
+def test_two_runs_never_change_a_kiosk_at_once(kiosk: Machine) -> None:
+    another = f"{' '.join(installation(FIRST))} {' '.join(configure(kiosk, 'south'))}"
+    said = kiosk.run(
+        "bash",
+        "-c",
+        f"""
+        exec 9>/run/kiosk-recorder-install.lock
+        flock 9
+        {{ exec 9>&-; {another}; }} >/run/said 2>&1 &
+        until grep -qs waits /run/said || ! kill -0 $!; do sleep 0.1; done
+        grep site /{ETC}/config.toml
+        flock --unlock 9
+        wait $!
+        """,
+    )
+    assert said.status == 0, said.text
+    assert said.text.strip() == 'site = "north"', "it waited"
+    assert "Another install.sh is at work" in kiosk.file("run/said").read_text()
+    assert tomllib.loads(kiosk.file(ETC / "config.toml").read_text())["device"]["site"] == "south"
+
+
 def test_on_a_terminal_what_lacks_is_asked_until_it_can_be_right(kiosk: Machine) -> None:
     kiosk.file(ETC / "config.toml").unlink()
     said = kiosk.answer("North Wing\nnorth\nroom-12\ns3://voices/rooms\n\n", *installation(FIRST))
@@ -140,6 +178,9 @@ def test_a_wrong_configuration_is_refused_before_anything_that_runs_changes(kios
     assert "parallel" in said.text, "the nearest key is named"
     assert snapshot(kiosk.changes / ETC) == before
     assert kiosk.told() == []
+    dry = kiosk.install(FIRST, "--config", "/root/kiosk.toml", "--dry-run")
+    assert dry.status == 2, "what is tried only is judged, too"
+    assert "paralel" in dry.text
 
 
 def test_the_environment_belongs_to_the_technician(kiosk: Machine) -> None:
@@ -189,7 +230,8 @@ def test_a_kiosk_has_a_key_of_its_own_that_no_later_run_replaces(kiosk: Machine)
     key, enrolment = (kiosk.file(ETC / name).read_bytes() for name in ("device.key", "enrolment.json"))
     assert kiosk.install(FIRST, *configure(kiosk, "south")).status == 0
     assert kiosk.file(ETC / "device.key").read_bytes() == key
-    assert kiosk.file(ETC / "enrolment.json").read_bytes() == enrolment
+    before, now = json.loads(enrolment), json.loads(kiosk.file(ETC / "enrolment.json").read_bytes())
+    assert (now["site"], now["device"], now["key"]) == ("south", "room-12", before["key"])
 
 
 def test_swap_on_the_card_is_ended(kiosk: Machine) -> None:

@@ -122,6 +122,22 @@ def test_without_a_terminal_nobody_is_asked_and_a_kiosk_without_a_name_is_refuse
     assert snapshot(bare.changes) == before
 
 
+def test_a_card_that_is_full_of_the_release_that_is_there_is_large_enough(kiosk: Machine) -> None:
+    full_card(kiosk)
+    said = kiosk.install(FIRST)
+    assert said.status == 0, said.text
+    assert said.nothing_changed
+
+
+def test_a_configuration_that_is_no_toml_is_told_with_the_rest(bare: Machine) -> None:
+    full_card(bare)
+    bare.write("root/kiosk.toml", "[device]\nsite = north\n")
+    said = bare.install(FIRST, "--config", "/root/kiosk.toml")
+    assert said.status == 2
+    assert "/root/kiosk.toml is no TOML: Invalid value (at line 2, column 8)" in said.text
+    assert FAULTS[full_card] in said.text
+
+
 @pytest.mark.parametrize("mistake", [("--frobnicate",), ("--site",), ("--config", "/nowhere.toml"), ("install",)])
 def test_a_mistake_on_the_command_line_is_told_and_nothing_done(bare: Machine, mistake: tuple[str, ...]) -> None:
     said = bare.install(FIRST, *mistake)
