@@ -29,7 +29,7 @@ app.add_typer(
 app.command("verify", epilog=example("verify s3://bucket/prefix --enrolment enrolled/ --heads heads.txt"))(
     custody.verify
 )
-app.command("erase-apply", epilog=example("erase-apply s3://bucket/prefix --device north/room-12 --dry-run"))(
+app.command("erase-apply", epilog=example("erase-apply s3://bucket/prefix --enrolment enrolled/ --dry-run"))(
     erasing.erase_apply
 )
 app.command("heads", epilog=example("heads --out heads.txt"))(custody.heads)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agent.errors import KioskError
 from agent.terminal import counted
 from fleet.options import AsJson, EndpointUrl, Place, Region, Yes, confirm
 
@@ -16,8 +17,11 @@ def erase_apply(
     device: Annotated[str, typer.Option(metavar="SITE/DEVICE", help="Only this one.")] = "",
     enrolment: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Only tombstones that these devices signed; as for verify; repeat it."),
+        typer.Option(metavar="FILE", help="What `kiosk-recorder enrol` printed, or a directory of such; repeat it."),
     ] = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Instead: any tombstone that lies there; for kiosks without a key.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
     bypass_governance: Annotated[
         bool,
@@ -38,8 +42,14 @@ def erase_apply(
     from fleet import erasing
     from fleet.store import open_store
 
+    if bool(enrolment) == unsigned:
+        raise KioskError(
+            "erase",
+            cause="whose tombstones count?",
+            hint="give the kiosks' --enrolment; or --unsigned, and whoever can write there has you erase",
+        )
     store = open_store(place, endpoint_url, region)
-    found = list(erasing.graves(store, device, enrolment))
+    found = list(erasing.graves(store, device, None if unsigned else enrolment))
     there = sum(grave.fate == "present" for grave in found)
     if there and not dry_run:
         confirm("erase", f"remove {counted(there, 'recording')} from {place}", yes=yes)

@@ -82,7 +82,8 @@ class Shelf:
         self.put(custody_prefix("clinic", "north", device) + tombstone.name, payload)
 
     def apply(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return apply(self.place, *self.address, *options, **self.bucket.store.admin.environment)
+        trusted = [] if {"--enrolment", "--unsigned"} & {*options} else ["--enrolment", str(self.enrolment)]
+        return apply(self.place, *self.address, *trusted, *options, **self.bucket.store.admin.environment)
 
     @property
     def address(self) -> list[str]:
@@ -151,7 +152,7 @@ def test_in_a_directory_no_key_leads_to_another_devices_recording(tmp_path: Path
     (device / "custody").mkdir(parents=True)
     (device / "custody" / stone.name).write_bytes(sign("tombstone", stone.document(), bytes(32)))
     assert theirs.relative_to(root).parent == Path("north/room-13/2026/09/21")
-    found = apply(str(root), "--yes", "--json")
+    found = apply(str(root), "--unsigned", "--yes", "--json")
     assert found.returncode == 1, found.stderr
     assert [(grave["fate"], grave["key"]) for grave in json.loads(found.stdout)] == [("refused", way) for way in ways]
     assert theirs.exists()
@@ -181,10 +182,13 @@ def test_another_devices_tombstone_and_a_forged_one_count_for_nothing(shelf: She
     shelf.bury((RUN, 1, key(1)), device="room-13")
     shelf.bury((RUN, 2, key(2)), seed=bytes(range(32)))
     shelf.put(custody_prefix("clinic", "north", "room-12") + f"erase-{'e' * 16}.json", b"garbage")
-    found = shelf.apply("--yes", "--json", "--enrolment", str(shelf.enrolment))
+    found = shelf.apply("--yes", "--json")
     assert found.returncode == 1
     assert [grave["fate"] for grave in json.loads(found.stdout)] == ["refused"] * 3
     assert shelf.there() == before
+    heeded = shelf.apply("--yes", "--json", "--unsigned")
+    assert sorted(grave["fate"] for grave in json.loads(heeded.stdout)) == ["refused", "refused", "removed"]
+    assert shelf.there() == before - {key(2)}
 
 
 def test_in_a_bucket_that_keeps_old_versions_all_of_them_go(shelf: Shelf) -> None:
@@ -236,6 +240,13 @@ def test_copies_go_too_whatever_key_the_tombstone_knows(shelf: Shelf) -> None:
     assert shelf.there() == before - gone
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_whose_tombstones_count_must_be_said(tmp_path: Path, *, both: bool) -> None:
+    found = apply(str(tmp_path), "--yes", *(["--unsigned", "--enrolment", str(tmp_path)] if both else []))
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "whose tombstones count?\n  → give the kiosks' --enrolment; or --unsigned" in found.stderr
+
+
 def test_a_place_that_is_none_is_told_of(tmp_path: Path) -> None:
-    found = apply(str(tmp_path / "none"))
+    found = apply(str(tmp_path / "none"), "--unsigned")
     assert (found.returncode, "no such directory" in found.stderr) == (2, True)
