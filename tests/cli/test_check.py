@@ -86,17 +86,19 @@ def test_what_it_can_not_begin_with_exits_2(kiosk: Kiosk) -> None:
     assert kiosk.run("check").status == 2
 
 
-@pytest.mark.usefixtures("room")
-def test_while_the_kiosk_records_the_recorder_keeps_the_microphone(kiosk: Kiosk) -> None:
-    kiosk.start("record")
+def test_while_the_kiosk_records_the_recorder_keeps_microphone_and_pins(kiosk: Kiosk, room: SimulatedRoom) -> None:
+    kiosk.configure(capture=f'pcm = "{room.pcm}"', rest="[gpio]\nled = 17\n")
+    kiosk.start("record", GPIOZERO_PIN_FACTORY="that-nobody-has")
     pid = kiosk.recording()
     eventually(lambda: bool(kiosk.run("list", "--json").json()), "a finished segment")
-    document = kiosk.run("check", "--seconds", "2", "--only", "microphone", "--only", "recording", "--json").json()
-    findings = by_subject(document)
+    areas = [word for name in ("microphone", "recording", "machine") for word in ("--only", name)]
+    findings = by_subject(kiosk.run("check", "--seconds", "2", *areas, "--json").json())
     assert findings["microphone", "signal"]["verdict"] == "green"
     assert "as the running recorder tells" in findings["microphone", "signal"]["text"]
     assert findings["recording", "recording"]["verdict"] == "green"
     assert "the recorder's newest" in findings["recording", "recording"]["text"]
+    assert findings["machine", "button and light"]["verdict"] == "red"
+    assert "as the running recorder tells: use pin GPIO 17" in findings["machine", "button and light"]["text"]
     assert kiosk.run("status", "--json").json()["recorder"]["pid"] == pid
     assert kiosk.run("timeline", "--json").json()["totals"]["not_recorded_s"] == {}
 
