@@ -189,10 +189,10 @@ def _order_done_with_before_it_is_done() -> None:
     """The order goes before the journal has it."""
 
     def hasty(carry_out: Step) -> Step:
-        def forgotten_first(root: Root, erasure: erasing.Erasure) -> object:
+        def forgotten_first(root: Root, erasure: erasing.Erasure, **named: bool) -> object:
             erasing.file_of(root.layout.root, erasure).unlink()
             sync_directory(erasing.file_of(root.layout.root, erasure).parent)
-            return carry_out(root, erasure)
+            return carry_out(root, erasure, **named)
 
         return forgotten_first
 
@@ -203,11 +203,11 @@ def _delete_before_erasure() -> None:
     """Recordings go before the journal says that they are erased."""
 
     def hasty(carry_out: Step) -> Step:
-        def removed_first(root: Root, erasure: erasing.Erasure) -> object:
+        def removed_first(root: Root, erasure: erasing.Erasure, **named: bool) -> object:
             for each in erasing.overlapping(root.ledger.segments(), root.ledger.boots(), erasure):
                 root.layout.audio(each.name).unlink(missing_ok=True)
             sync_directory(root.layout.sealed)
-            return carry_out(root, erasure)
+            return carry_out(root, erasure, **named)
 
         return removed_first
 
