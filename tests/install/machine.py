@@ -47,7 +47,8 @@ _SYSTEMCTL = """#!/bin/bash
 echo "$*" >>/run/told
 current=$(readlink -f /opt/kiosk-recorder/current)
 lives() {
-    ! grep -qsx "$(basename "$current")" /run/broken && ! grep -qsf "$current/unknown" /etc/kiosk-recorder/config.toml
+    ! grep -qsx "$(basename "$current")" /run/broken &&
+        ! { [[ -e $current/unknown ]] && grep -qsf "$current/unknown" /etc/kiosk-recorder/config.toml; }
 }
 case " $* " in
     *" restart "*)
