@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -99,7 +101,7 @@ def say_and_kill(broker: Broker, message: Message) -> None:
     say(broker, message)
     transcript = broker.directory / f"witness-{broker.port}.txt"
     eventually(lambda: message.payload.hex() in transcript.read_text(), "it is heard")
-    subprocess.run(["kill", "-9", str(broker.pid)], check=True)
+    os.kill(broker.pid, signal.SIGKILL)
 
 
 def test_a_kiosk_that_says_something_wrong_fails_the_test_whose_broker_it_was(tmp_path: Path) -> None:
