@@ -90,7 +90,7 @@ def test_install_sh_gives_a_kiosk_from_an_image_its_own_key_and_then_changes_not
 ) -> None:
     done = kiosk.install(release, "--health-seconds", "5")
     assert done.status == 0, done.output
-    assert "make this kiosk's key" in done.output
+    assert "by this kiosk's key" in done.output
     again = kiosk.install(release)
     assert again.status == 0, again.output
     assert "nothing was changed" in again.output
