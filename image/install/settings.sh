@@ -127,8 +127,11 @@ have_other_settings() {
 # that goes on with it.
 take_settings_back() {
     NEW_CONFIG=""
-    [[ ! -f $(at "$LIVED") ]] || put_file "$(at "$LIVED")" "$ETC/config.toml" 0640 root:kiosk
+    [[ ! -f $(at "$LIVED") ]] || NEW_CONFIG=$(at "$LIVED")
+    # First: if the power is cut in between, the configuration is still the one that doesn't live, and goes again.
     ! settled || write_drop_ins "$1"
+    [[ ! $NEW_CONFIG ]] || put_file "$NEW_CONFIG" "$ETC/config.toml" 0640 root:kiosk
+    NEW_CONFIG=""
 }
 
 # Usage: check_settings VERSION — whether the release understands the configuration that it's going to have.
