@@ -185,13 +185,12 @@ class Erasures:
             if not self._may_begin(erasure, writer):
                 continue
             erased = carry_out(root, erasure, entered_in_any_case=place == self._card)
-            with self._lock:
-                del self._waiting[place][erasure.id]
             if place == self._card:
                 self._forget(erasure)
                 self.done[erasure.id] = erased
-            else:
-                self._news()
+            with self._lock:
+                del self._waiting[place][erasure.id]
+            self._news()
 
     def _forget(self, erasure: Erasure) -> None:
         """The card is rid of what it names: memory has nothing to do with it either, if nothing lies there."""
@@ -222,6 +221,9 @@ class Erasures:
 
     def _expect(self, erasure: Erasure) -> None:
         with self._lock:
+            # It is heard of more than once: by command, and by a file in either place.
+            if erasure.id in self.done or erasure.id in self._waiting.get(self._card, {}):
+                return
             for place, each in ((self._card, erasure), (self._memory, erasure.in_memory)):
                 self._waiting.setdefault(place, {})[each.id] = each
 
