@@ -54,7 +54,8 @@ How it is installed:
   --purge              with --uninstall: they go, too. Recordings are deleted only when that is said twice: by
   --delete-recordings  this, or by typing the kiosk's name on a terminal
 
-Exit status: 0 good; 1 the release doesn't live, and the one before it runs again if there was one; 2 nothing that runs was changed.
+Exit status: 0 good; 1 the release doesn't live, and the one before it runs again if there was one; 2 nothing that runs
+was changed.
 
 Examples:
   sudo ./install.sh --site north --id room-12 --target s3://clinic-north/rooms --broker mqtts://broker:8883

@@ -43,6 +43,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def in_utc(timestamp: str) -> str:
+    """A time as documents write it (agent.contract.keys), for people: "2026-03-02 08:00:05 UTC"."""
+    return f"{timestamp[:19].replace('T', ' ')} UTC"
+
+
 def say_json(document: Any) -> None:  # noqa: ANN401 (whatever JSON can hold)
     """One JSON document."""
     say(json.dumps(document, indent=2, ensure_ascii=False))

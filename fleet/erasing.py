@@ -49,8 +49,7 @@ def graves(store: Store, device: str, enrolled: Iterable[Path] | None) -> Iterat
     for site, name in _devices(store, device):
         keys = None if known is None else known.get((site, name), set())
         named: dict[tuple[str, int], Grave] = {}
-        for grave in _told(store, site, name, keys, named):
-            yield replace(grave, fate="refused")
+        yield from _refused(store, site, name, keys, named)
         yield from _there(store, device_prefix(store.prefix, site, name) + "/", named)
 
 
@@ -104,20 +103,20 @@ def _read(payload: bytes, keys: Collection[str] | None) -> Tombstone:
     return Tombstone.read(parsed(text))
 
 
-def _told(
+def _refused(
     store: Store,
     site: str,
     device: str,
     keys: Collection[str] | None,
     named: dict[tuple[str, int], Grave],
 ) -> Iterator[Grave]:
-    """Fill `named` with what the device's tombstones name, by run and number; yields what is refused of them."""
+    """What of a device's tombstones is refused; the rest goes into `named`, by run and number."""
     prefix = custody_prefix(store.prefix, site, device)
     own = device_prefix(store.prefix, site, device) + "/"
     for found in store.walk(f"{prefix}erase-"):
         if not tombstone_id(found.key.removeprefix(prefix)):
             continue
-        grave = Grave(f"{site}/{device}", found.key, "", "absent", "")
+        grave = Grave(f"{site}/{device}", found.key, "", "refused", "")
         try:
             tombstone = _read(store.read(found.key, LONGEST_BYTES["tombstone"] + 1), keys)
         except (Refused, ValueError) as error:
@@ -130,7 +129,7 @@ def _told(
             if key is not None and _recording_below(own, key) != (run, seq):
                 yield replace(grave, key=key, why="the tombstone names what isn't this recording of this device")
             else:
-                named.setdefault((run, seq), replace(grave, key=key or "", why=tombstone.why))
+                named.setdefault((run, seq), replace(grave, key=key or "", fate="absent", why=tombstone.why))
 
 
 def _there(store: Store, own: str, named: Mapping[tuple[str, int], Grave]) -> Iterator[Grave]:

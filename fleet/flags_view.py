@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.contract.flags import FLAGS
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
-from agent.terminal import complain, counted, painter, say, say_json
+from agent.terminal import complain, counted, in_utc, painter, say, say_json
 from fleet import flagging
 from fleet.control import Control
 from fleet.definitions import Kind
@@ -71,8 +71,8 @@ def history(control: Control, notice: Notice | None, *, as_json: bool) -> int:
         say_json([{**change, "by": control.name_of(change["by"])} for change in changes])
         return EXIT_GOOD
     for change in changes:
-        issued = change["issued"][:19].replace("T", " ")
-        say(f"{issued} UTC  {change['version']:>4}  {control.name_of(change['by']):12}  {change['what']}")
+        issued = in_utc(change["issued"])
+        say(f"{issued}  {change['version']:>4}  {control.name_of(change['by']):12}  {change['what']}")
     if not changes:
         complain("no changes are told\n  → `kiosk-fleet flags set` makes one")
     return EXIT_GOOD
@@ -89,8 +89,8 @@ def _tell(notice: Notice | None, kiosks: Sequence[Picture], behind: Mapping[str,
     if notice is None:
         say("no flag document: every kiosk has its own defaults")
     else:
-        issued = str(notice.document["metadata"].get("issued", "")).replace("T", " ")[:19]
-        say(f"flag document {paint(f'version {notice.version}', 'bold')}, signed by {notice.signer}, {issued} UTC")
+        issued = in_utc(str(notice.document["metadata"].get("issued", "")))
+        say(f"flag document {paint(f'version {notice.version}', 'bold')}, signed by {notice.signer}, {issued}")
     for name in FLAGS:
         say(f"{paint(name, 'bold')}: {in_words(definition_in(notice, name))}")
         environment = {each.name for each in kiosks if name in each.by_environment}

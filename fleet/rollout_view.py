@@ -7,7 +7,7 @@ from typing import Any, Final
 from agent.contract.keys import timestamp
 from agent.contract.rollout import Figures, Phase, Rollout, Step
 from agent.errors import EXIT_FOUND_WRONG, EXIT_GOOD
-from agent.terminal import complain, counted, painter, say, say_json
+from agent.terminal import complain, counted, in_utc, painter, say, say_json
 from agent.units import NS_PER_S, human_seconds
 from fleet.control import Control
 from fleet.flags_view import listed
@@ -90,10 +90,10 @@ def _tell(control: Control, scene: Scene, verdict: Verdict | None, signer: str) 
     for number, phase in enumerate(rollout.phases):
         here = number == rollout.phase and not rollout.rolled_back
         if phase.name in entered:
-            told = f"since {_time(entered[phase.name])} UTC"
+            told = f"since {in_utc(entered[phase.name])}"
         elif rollout.under_way and number > rollout.phase:
             earliest_ns += rollout.phases[number - 1].soak_s * NS_PER_S
-            told = f"{_time(timestamp(earliest_ns))} UTC at the earliest"
+            told = f"{in_utc(timestamp(earliest_ns))} at the earliest"
         else:
             told = "never"
         say(f"  {'>' if here else ' '} {phase.name:9} {told}")
@@ -153,7 +153,7 @@ def _told(control: Control, step: Step) -> str:
     approved = f", approved by {step.approved_by}" if step.approved_by else ""
     reason = f": {step.reason}" if step.reason else ""
     what = f"{step.action:8} {step.flag} {step.variant} {step.phase:8}"
-    return f"{_time(step.at)} UTC  {what}  {control.name_of(step.by)}{approved}{reason}"
+    return f"{in_utc(step.at)}  {what}  {control.name_of(step.by)}{approved}{reason}"
 
 
 def _in_short(figures: Figures) -> str:
@@ -176,10 +176,6 @@ def _tally(figures: Figures) -> Tally:
 
 def _or_none(value: float | None) -> str:
     return "no data" if value is None else percent(value)
-
-
-def _time(written: str) -> str:
-    return written[:19].replace("T", " ")
 
 
 def _document(rollout: Rollout, standing: Standing, verdict: Verdict | None, signer: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def erase(kiosk: Kiosk, span: Span, reason: str, *, yes: bool, as_json: bool) ->
         raise KioskError("erase", place="--reason", cause=REASON.wrong, hint=f"write {REASON.described}")
     with open_ledger(kiosk) as ledger:
         erasure = _ordered(kiosk, span, reason, ledger.now_ns())
-        found = overlapping(ledger.segments(), ledger.boots(), erasure)
+        found = overlapping(ledger.segments(), ledger.offsets(), erasure)
         if not yes:
             _ask(kiosk, erasure, found)
     running = process_of(kiosk.layout, "recorder") is not None

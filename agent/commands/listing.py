@@ -56,7 +56,7 @@ def list_segments(kiosk: Kiosk, choice: Choice, *, as_json: bool) -> int:
         )
     with open_ledger(kiosk) as ledger:
         boots = {boot.boot: boot for boot in ledger.boots()}
-        offsets = {boot.boot: boot.offset_ns for boot in boots.values()}
+        offsets = ledger.offsets()
         chosen: Iterator[Segment] = (
             segment for segment in ledger.segments() if choice.matches(segment, offsets.get(segment.boot, 0))
         )

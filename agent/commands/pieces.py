@@ -105,7 +105,7 @@ def _size(path: Path) -> int:
 def of_spool(kiosk: Kiosk) -> Iterator[Piece]:
     """Every recording that is still on this kiosk, dated by its ledger: that knows clocks which were set later."""
     with open_ledger(kiosk) as ledger:
-        offsets = {boot.boot: boot.offset_ns for boot in ledger.boots()}
+        offsets = ledger.offsets()
         starts = {segment.name: offsets[segment.boot] + segment.begin_ns for segment in ledger.segments()}
     for piece in of_directory(kiosk.layout.spool):
         known = None if piece.name is None else starts.get(piece.name)

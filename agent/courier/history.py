@@ -90,7 +90,7 @@ def read_on(path: Path, clock: Clock, cursor: Cursor) -> Portion:
         known = cursor.epoch == epoch and cursor.seq <= head
         if not known:
             cursor = Cursor(epoch, _start(cursor, epoch, head))
-        offsets = {boot.boot: boot.offset_ns for boot in ledger.boots()}
+        offsets = ledger.offsets()
         entries, damaged = _taken(ledger.entries(cursor.seq))
     if damaged and not entries:
         # Whether the chain of custody holds is for an alert to say; the events go on behind what can't be read.

@@ -146,6 +146,5 @@ def _oldest_pending_s(ledger: Ledger, clock: Clock) -> float | None:
     if oldest.boot == clock.boot:
         age_ns = clock.monotonic_ns() - oldest.end_ns
     else:
-        offsets = {boot.boot: boot.offset_ns for boot in ledger.boots()}
-        age_ns = ledger.now_ns() - offsets[oldest.boot] - oldest.end_ns
+        age_ns = ledger.now_ns() - ledger.offsets()[oldest.boot] - oldest.end_ns
     return round(max(0, age_ns) / NS_PER_S, 1)

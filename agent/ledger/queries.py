@@ -33,6 +33,10 @@ class Queries:
         """Every boot, oldest first."""
         return [Boot(*row) for row in self._db.execute("SELECT boot, offset_ns, clock FROM boots ORDER BY ordinal")]
 
+    def offsets(self) -> dict[str, int]:
+        """Wall time of each boot less its monotonic time, in nanoseconds."""
+        return dict(self._db.execute("SELECT boot, offset_ns FROM boots"))
+
     def gaps(self) -> list[Gap]:
         """Every interval that wasn't recorded, in the order of entry."""
         rows = self._db.execute("SELECT boot, begin_ns, end_ns, reason, previous_boot FROM gaps ORDER BY id")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from agent.ledger import Boot, Ledger
+from agent.ledger import Ledger
 from agent.sidecar import HEADER_BYTES, Header, SidecarDamaged
 from agent.spool import META_SUFFIX, Layout, SegmentName, files_below
 from agent.units import NS_PER_S
@@ -28,7 +28,7 @@ def unknown_within(layout: Layout, ledger: Ledger, from_ns: int, to_ns: int) -> 
 
     Raises OSError.
     """
-    offsets = _offsets(ledger.boots())
+    offsets = ledger.offsets()
     within: list[str] = []
     undated: list[str] = []
     stems: dict[str, list[Path]] = {}
@@ -48,10 +48,6 @@ def unknown_within(layout: Layout, ledger: Ledger, from_ns: int, to_ns: int) -> 
         elif any(found is not None and found[1] > from_ns and found[0] < to_ns for found in spans):
             within.append(stem)
     return within, undated
-
-
-def _offsets(boots: Iterable[Boot]) -> dict[str, int]:
-    return {boot.boot: boot.offset_ns for boot in boots}
 
 
 def _headers(paths: Iterable[Path], name: SegmentName) -> Iterator[Header]:

@@ -21,14 +21,14 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from agent.contract.commands import ID
-from agent.ledger import Boot, Segment
+from agent.ledger import Segment
 from agent.recorder.aside import unknown_within
 from agent.recorder.memory import is_own, make_own
 from agent.recorder.root import Root
@@ -68,9 +68,11 @@ class Erased:
     """Those of them that have a key: they may be in the store."""
 
 
-def overlapping(segments: Iterable[Segment], boots: Iterable[Boot], erasure: Erasure) -> list[Segment]:
-    """What the order is about: overlapping by any part, and here, or perhaps in the store. Pure."""
-    offsets = {boot.boot: boot.offset_ns for boot in boots}
+def overlapping(segments: Iterable[Segment], offsets: Mapping[str, int], erasure: Erasure) -> list[Segment]:
+    """What the order is about: overlapping by any part, and here, or perhaps in the store. Pure.
+
+    `offsets` are the ledger's, by boot.
+    """
     return [
         segment
         for segment in segments
@@ -118,7 +120,7 @@ def carry_out(root: Root, erasure: Erasure, *, entered_in_any_case: bool = True)
     ledger = root.ledger
     names = next((names for order, _, names in ledger.erasures() if order == erasure.id), None)
     if names is None:
-        chosen = overlapping(ledger.segments(), ledger.boots(), erasure)
+        chosen = overlapping(ledger.segments(), ledger.offsets(), erasure)
         names = [segment.name for segment in chosen]
         if names or entered_in_any_case:
             ledger.erase(erasure.id, names, erasure.why)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gpiozero import Device
-from gpiozero.pins.mock import MockFactory
 
 from agent.checkup import clock, machine, software
 from agent.checkup.machine import power, swap, temperature
@@ -31,14 +28,6 @@ def test_what_a_machine_does_not_tell_is_grey(tmp_path: Path) -> None:
     assert verdicts(found(machine.look, visit(kiosk(tmp_path), root=tmp_path))) == dict.fromkeys(
         ("temperature", "power supply", "swap", "memory"), "grey"
     )
-
-
-@pytest.fixture
-def pins() -> Iterator[MockFactory]:
-    before, Device.pin_factory = Device.pin_factory, MockFactory()
-    yield Device.pin_factory
-    Device.pin_factory.reset()
-    Device.pin_factory = before
 
 
 def with_pins(root: Path, **changes: object) -> Visit:

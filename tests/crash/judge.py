@@ -194,7 +194,7 @@ def _erase(room: WriterRoom) -> Iterator[str]:
     for order in orders:
         if order.id not in done:
             yield f"the order {order.id} is done with, and the journal says nothing of it"
-        left = overlapping(room.ledger.segments(), room.ledger.boots(), order)
+        left = overlapping(room.ledger.segments(), room.ledger.offsets(), order)
         yield from (f"{segment.name} is still here, though {order.id} is about it" for segment in left)
     for segment in room.ledger.segments():
         if segment.state == "erased" and room.layout.audio(segment.name).exists():

@@ -204,7 +204,7 @@ def _delete_before_erasure() -> None:
 
     def hasty(carry_out: Step) -> Step:
         def removed_first(root: Root, erasure: erasing.Erasure, **named: bool) -> object:
-            for each in erasing.overlapping(root.ledger.segments(), root.ledger.boots(), erasure):
+            for each in erasing.overlapping(root.ledger.segments(), root.ledger.offsets(), erasure):
                 root.layout.audio(each.name).unlink(missing_ok=True)
             sync_directory(root.layout.sealed)
             return carry_out(root, erasure, **named)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gpiozero import Device
-from gpiozero.pins.mock import MockFactory
 
 from agent.errors import KioskError
 from hw import gpio
@@ -19,14 +17,6 @@ from tests.soundcard import eventually
 
 LED, BUTTON = 17, 27
 STEADY, DARK = Rhythm(1, 0), Rhythm(0, 1)
-
-
-@pytest.fixture
-def pins() -> Iterator[Any]:
-    before, Device.pin_factory = Device.pin_factory, MockFactory()
-    yield Device.pin_factory
-    Device.pin_factory.reset()
-    Device.pin_factory = before
 
 
 def lit(pins: Any) -> bool:  # noqa: ANN401 (gpiozero has no types)

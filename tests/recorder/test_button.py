@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpiozero import Device
-from gpiozero.pins.mock import MockFactory
 
 from agent.contract.commands import compose
 from agent.contract.metrics import RecorderState
@@ -159,15 +157,6 @@ class Room:
 
     def on_card(self) -> Standing:
         return decoded((self.settings.spool.path / FILE).read_bytes())
-
-
-@pytest.fixture
-def pins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.delenv("LG_WD", raising=False)
-    before, Device.pin_factory = Device.pin_factory, MockFactory()
-    yield Device.pin_factory
-    Device.pin_factory.reset()
-    Device.pin_factory = before
 
 
 @pytest.fixture

@@ -213,9 +213,8 @@ def test_a_card_that_did_not_take_an_order_is_asked_again(scene: Scene, refusing
     assert list(ordered(scene.layout.root)) == []
 
 
-def test_memory_that_is_not_used_is_told_of_no_order(
-    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def noting_places(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """From now on the spools on which an order is carried out are noted here, in that order."""
     carry_out, places = erasing.carry_out, list[Path]()
 
     def noted(root: Root, erasure: Erasure, **named: bool) -> Erased:
@@ -223,6 +222,13 @@ def test_memory_that_is_not_used_is_told_of_no_order(
         return carry_out(root, erasure, **named)
 
     monkeypatch.setattr(erasing, "carry_out", noted)
+    return places
+
+
+def test_memory_that_is_not_used_is_told_of_no_order(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = noting_places(monkeypatch)
     scene.hear(noise(4))
     command(scene)
     assert scene.step() == Erased(2, 4.0, 0)

@@ -20,10 +20,9 @@ import pytest
 import soundfile
 
 from agent.ledger import Boot, ClockState, Gap, Ledger, Segment
-from agent.recorder import erasing
 from agent.recorder.detour import trouble
 from agent.recorder.encryption import Recipients
-from agent.recorder.erasing import Erased, Erasure
+from agent.recorder.erasing import Erasure
 from agent.recorder.homecoming import Homecoming
 from agent.recorder.paths import Paths
 from agent.recorder.retention import Retention
@@ -42,6 +41,7 @@ from hw.alsa import Block
 from tests.choices import write_variants
 from tests.clocks import FakeClock
 from tests.recorder.room import RATE, noise, settings
+from tests.recorder.test_erasing import noting_places
 from tests.soundcard import eventually
 
 if TYPE_CHECKING:
@@ -479,13 +479,7 @@ def test_what_is_erased_while_memory_is_chosen_goes_there_first_and_recording_go
     kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were the order forgotten before, a kill in between would bring the recording home."""
-    carry_out, places = erasing.carry_out, list[Path]()
-
-    def noted(root: Root, erasure: Erasure, **named: bool) -> Erased:
-        places.append(root.layout.root)
-        return carry_out(root, erasure, **named)
-
-    monkeypatch.setattr(erasing, "carry_out", noted)
+    places = noting_places(monkeypatch)
     kiosk.hear(3)
     kiosk.choose("off")
     kiosk.hear(3)

@@ -1,0 +1,1 @@
+from tests.pins import pins  # noqa: F401
