@@ -219,12 +219,16 @@ class Erasures:
         if mark != self._marks.get(place):
             self._marks[place] = mark
             for erasure in ordered(place):
-                self._expect(erasure)
+                if erasure.id in self.done:
+                    # Written when it was carried out already: by a thread that came late.
+                    fulfilled(place, erasure)
+                else:
+                    self._expect(erasure)
 
     def _expect(self, erasure: Erasure) -> None:
         with self._lock:
             # It is heard of more than once: by command, and by a file in either place.
-            if erasure.id in self.done or erasure.id in self._waiting.get(self._card, {}):
+            if erasure.id in self._waiting.get(self._card, {}):
                 return
             for place, each in ((self._card, erasure), (self._memory, erasure.in_memory)):
                 self._waiting.setdefault(place, {})[each.id] = each

@@ -225,6 +225,21 @@ def noting_places(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return places
 
 
+def test_an_order_that_is_heard_of_again_is_carried_out_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits, and when it came to the card only after it was carried out there."""
+    places = noting_places(monkeypatch)
+    scene.hear(noise(3.4))
+    command(scene)
+    assert scene.step() is None, "some of it hasn't been written yet"
+    order(scene.layout.root, scene.last(60))
+    scene.hear(noise(1.6))
+    assert scene.step() is not None
+    order(scene.layout.root, scene.last(60))
+    scene.step()
+    assert places == [scene.layout.root]
+    assert list(ordered(scene.layout.root)) == []
+
+
 def test_memory_that_is_not_used_is_told_of_no_order(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
