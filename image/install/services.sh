@@ -51,7 +51,7 @@ healthy() {
 what_it_does() {
     local state
     state=$(grep -om1 '"state": "[a-z_]*"' /run/kiosk-recorder/recorder.json 2>/dev/null | head -n 1 | cut -d '"' -f 4) || true
-    if [[ $state == recording ]]; then
+    if [[ $state == recording || $state == listening ]]; then # which is how it records by voice
         printf 'records'
     else
         printf "runs, but doesn't record: %s" "${state:-it says nothing yet}"

@@ -122,11 +122,19 @@ def test_a_file_and_options_that_say_something_else_are_refused(kiosk: Machine) 
     assert snapshot(kiosk.changes / ETC) == before
 
 
-def test_a_kiosk_that_hears_nothing_is_not_said_to_record(kiosk: Machine) -> None:
-    kiosk.write("run/does", "waiting_for_microphone")
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("waiting_for_microphone", "runs, but doesn't record: waiting_for_microphone."),
+        ("listening", "records."),
+        ("recording", "records."),
+    ],
+)
+def test_a_kiosk_is_said_to_record_only_if_it_hears(kiosk: Machine, state: str, told: str) -> None:
+    kiosk.write("run/does", state)
     said = kiosk.install(FIRST, *configure(kiosk, "south"))
     assert said.status == 0, said.text
-    assert f"Release {FIRST} runs, but doesn't record: waiting_for_microphone." in said.text
+    assert f"Release {FIRST} {told}" in said.text
 
 
 def test_two_runs_never_change_a_kiosk_at_once(kiosk: Machine) -> None:
